@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * Devices: an opened block device or regular file.
+ *
+ * Opening the same one twice gives the same object, counted, as long as the way it was opened is
+ * the same; so requests, limits and identity are shared by everyone who names it.
+ *
+ * All functions here may be called from any thread, except dmio_device_close() while requests on
+ * the device are in flight. Opening and closing touch the file system and may block for as long as
+ * it does.
+ */
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include <dmio/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Writes are refused with EROFS; the file needs to be readable only. */
+#define DMIO_DEVICE_READ_ONLY (1u << 0)
+/*
+ * Go through the page cache. Without this flag the device is opened with O_DIRECT, and where the
+ * file system has no O_DIRECT the page cache is used all the same (see dmio_device_is_direct()).
+ */
+#define DMIO_DEVICE_BUFFERED (1u << 1)
+
+/* What a device is, independent of how it was opened. Two devices with equal ids share sectors. */
+struct dmio_device_id {
+        dev_t device; /* of a block device its own number, of a file that of its file system */
+        ino_t inode;  /* 0 for block devices */
+};
+
+struct dmio_device_info {
+        struct dmio_device_id id;
+        sector_t capacity;          /* in sectors, as found when it was opened */
+        unsigned int logical_block; /* bytes; first sector and count of a region must fit it */
+        unsigned int memory_align;  /* bytes; memory that does not fit it is copied by the engine */
+        bool read_only;
+        bool direct; /* O_DIRECT */
+        bool block;  /* a block device, not a regular file */
+};
+
+/*
+ * Open the block device or regular file @path. @flags: DMIO_DEVICE_*.
+ *
+ * Returns 0 and a reference in *@ret, to be given back with dmio_device_close(); or
+ * -ENOTBLK for what is neither a block device nor a regular file, -EINVAL for unknown flags, and
+ * what open(2) and stat(2) return (-ENOENT, -EACCES, -EROFS, ...). *@ret is untouched on failure.
+ */
+int dmio_device_open(const char *path, unsigned int flags, struct block_device **ret);
+
+/*
+ * The same for a descriptor, which is duplicated: the caller's stays the caller's, and later
+ * changes to its file status flags act on both (see fcntl(2), F_SETFL).
+ *
+ * O_DIRECT is used if the descriptor has it, or if DMIO_DEVICE_BUFFERED is not given and the file
+ * can be opened again through /proc/self/fd with the same access mode. A descriptor that is open
+ * for reading only makes a read-only device. Further errors: -EBADF for a descriptor that is not
+ * open, or not open for reading (O_WRONLY, O_PATH); -EISDIR and -ENOTBLK for what has no sectors.
+ */
+int dmio_device_from_fd(int fd, unsigned int flags, struct block_device **ret);
+
+/* One more reference; returns @bdev. */
+struct block_device *dmio_device_ref(struct block_device *bdev);
+
+/* Give one reference back; the last one closes the file. NULL is allowed. */
+void dmio_device_close(struct block_device *bdev);
+
+/* Fill *@ret. The capacity is looked up again. */
+void dmio_device_info(struct block_device *bdev, struct dmio_device_info *ret);
+
+/* The size in sectors, as known at the last look; a trailing part of a sector does not count. */
+sector_t dmio_device_capacity(const struct block_device *bdev);
+
+/* True if the device is used with O_DIRECT. */
+bool dmio_device_is_direct(const struct block_device *bdev);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* What the engine knows of a device; the public view is struct dmio_device_info. */
+
+#include <stdatomic.h>
+
+#include <dmio/device.h>
+
+#include "util/list.h"
+
+struct block_device {
+        struct list link;  /* of the registry, under its lock */
+        unsigned int refs; /* under the registry's lock */
+        int fd;
+        struct dmio_device_id id;
+        _Atomic(sector_t) capacity;
+        unsigned int logical_block;
+        unsigned int memory_align;
+        bool read_only;
+        bool direct;
+        bool block;
+};
+
+/* True if [sector, sector + count) lies on the device; looks again if it may have grown. */
+bool device_fits(struct block_device *bdev, sector_t sector, sector_t count);

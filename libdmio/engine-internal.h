@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* What the parts of an engine share. */
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+
+#include <dmio/dmio.h>
+
+#include "backend.h"
+#include "pool-internal.h"
+#include "slab.h"
+
+struct dmio_engine {
+        const struct backend_ops *backend;
+        unsigned int depth;
+        struct pool pool;
+
+        /* What requests are made of; sized to what is in flight, with slack (slab.h). */
+        struct slab requests;   /* struct io (io-internal.h) */
+        struct slab leg_arrays; /* struct leg [DM_IO_MAX_REGIONS], for more than a few regions */
+        struct slab pieces;     /* struct piece (leg.c) */
+        struct slab blocks;     /* struct memory_block (memory.h) */
+
+        _Atomic(unsigned int) n_queues;
+        _Atomic(unsigned int) n_clients;
+
+        /* The engine's own thread, without DMIO_ENGINE_NO_THREAD. */
+        bool has_thread;
+        bool stop; /* the thread's */
+        pthread_t thread;
+        struct dmio_queue *queue;
+        struct dmio_task stop_task;
+        sem_t stop_posted;
+};
+
+struct dm_io_client {
+        struct dmio_engine *engine;
+        struct pool_account account;
+        pthread_mutex_t lock;
+        pthread_cond_t idle;
+        uint64_t n_requests;     /* under lock, as all that follows */
+        uint64_t n_in_flight;    /* accepted, result not yet told */
+        uint64_t n_in_callbacks; /* told, callback still running */
+        bool closing;
+};
+
+/* Count a request in: 0, or -ESHUTDOWN. */
+int client_begin(struct dm_io_client *client);
+/* Count it out, in two steps around its callback. */
+void client_told(struct dm_io_client *client);
+void client_end(struct dm_io_client *client);
+
+bool client_is_idle(struct dm_io_client *client);

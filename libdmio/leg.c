@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A leg: one region's part of a request.
+ *
+ * A leg is cut into pieces of at most PIECE_BYTES, a few of which are in flight at a time; each
+ * piece is one operation of the queue at a time, started again for what a short transfer left over.
+ * A piece uses the caller's memory in place if the device can, and pages of the pool in between
+ * (bounce) if O_DIRECT demands an alignment that the memory does not have.
+ *
+ * All pieces are tried, also after one has failed: what can be written is written, and of a read
+ * exactly the pieces that failed are filled with zeroes. The leg remembers the first error.
+ *
+ * Progress without memory: a leg that gets no piece waits in its queue's list of starved legs until
+ * another piece is done, which there must be, or fails with ENOMEM.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "device-internal.h"
+#include "engine-internal.h"
+#include "io-internal.h"
+#include "queue-internal.h"
+#include "util/macros.h"
+
+#define PIECE_BYTES (UINT64_C(1) << 20)
+#define PIECE_BOUNCE_PAGES 64
+#define PIECE_INLINE_IOV 8
+/* Operations without memory may be larger; the bound keeps them cancellable and fair. */
+#define PIECE_BYTES_NO_DATA (UINT64_C(1) << 30)
+#define LEG_PIECES 4
+
+struct piece {
+        struct dmio_op op;
+        struct leg *leg;
+        uint64_t offset; /* in the leg */
+        uint64_t length;
+        uint64_t done;
+        struct memory_cursor cursor;     /* at the piece's first byte */
+        struct page_list *bounce;        /* or NULL: the caller's memory is used in place */
+        struct memory_block *iov_block;  /* or NULL: inline_iov is enough */
+        struct dmio_page_wait page_wait; /* for bounce pages */
+        struct iovec inline_iov[PIECE_INLINE_IOV];
+};
+
+static void leg_run(struct leg *leg);
+
+size_t leg_piece_size(void)
+{
+        return sizeof(struct piece);
+}
+
+static void leg_fail(struct leg *leg, int error, uint64_t offset)
+{
+        if (leg->error)
+                return;
+        leg->error = error;
+        leg->error_sector = leg->sector + (offset >> DMIO_SECTOR_SHIFT);
+}
+
+/* A region that does not fit fails whole; returns a positive errno or 0. */
+static int leg_check(const struct leg *leg)
+{
+        sector_t count = leg->bytes >> DMIO_SECTOR_SHIFT;
+        const struct io *io = leg->io;
+
+        if (io_op_writes(io->op) && leg->bdev->read_only)
+                return EROFS;
+        if (!device_fits(leg->bdev, leg->sector, count))
+                return io_op_writes(io->op) ? ENOSPC : EIO;
+        if (!is_aligned(leg->sector << DMIO_SECTOR_SHIFT, leg->bdev->logical_block) ||
+            !is_aligned(leg->bytes, leg->bdev->logical_block))
+                return EINVAL;
+        return 0;
+}
+
+/* A read that is not carried out leaves zeroes behind. */
+static void leg_zero_rest(struct leg *leg)
+{
+        const struct io *io = leg->io;
+
+        if (io->op == DM_IO_READ && io->memory_bytes > leg->issued)
+                (void)memory_zero(&leg->cursor, io->memory_bytes - leg->issued);
+}
+
+void leg_start(struct leg *leg)
+{
+        const struct io *io = leg->io;
+        int error = 0;
+
+        leg->cursor = memory_begin(&io->memory);
+        leg->stage = LEG_DATA;
+        if (io->op == DM_IO_FLUSH || io->flags & DM_IO_PREFLUSH)
+                leg->stage = LEG_FLUSH_DUE;
+        if (io->op == DM_IO_FLUSH)
+                leg->bytes = 0;
+        else if (leg->bytes > 0)
+                error = leg_check(leg);
+
+        if (error) {
+                leg_fail(leg, error, 0);
+                leg_zero_rest(leg);
+                leg->stage = LEG_DONE;
+        }
+        leg->n_pieces++;
+        leg_run(leg);
+}
+
+static struct dmio_engine *piece_engine(const struct piece *piece)
+{
+        return piece->leg->io->client->engine;
+}
+
+static struct piece *piece_new(struct leg *leg)
+{
+        struct piece *piece = slab_get(&leg->io->client->engine->pieces);
+
+        if (!piece)
+                return NULL;
+        piece->op = (struct dmio_op){
+                .bdev = leg->bdev,
+                .fd = -EBADF,
+                .iov = piece->inline_iov,
+                .ioprio = leg->io->ioprio,
+        };
+        piece->leg = leg;
+        piece->offset = leg->issued;
+        piece->length = 0;
+        piece->done = 0;
+        piece->bounce = NULL;
+        piece->iov_block = NULL;
+        leg->n_pieces++;
+        leg->io->queue->n_pieces++;
+        return piece;
+}
+
+static void piece_free(struct piece *piece)
+{
+        struct dmio_engine *engine = piece_engine(piece);
+        struct leg *leg = piece->leg;
+
+        dmio_pages_put(leg->io->client, piece->bounce);
+        slab_put(&engine->blocks, piece->iov_block);
+        leg->io->queue->n_pieces--;
+        slab_put(&engine->pieces, piece);
+}
+
+/* Note how the piece went and release it. */
+static void piece_finish(struct piece *piece, int error)
+{
+        struct leg *leg = piece->leg;
+
+        if (error) {
+                leg_fail(leg, error, piece->offset + piece->done);
+                if (leg->io->op == DM_IO_READ) {
+                        struct memory_cursor cursor = piece->cursor;
+
+                        (void)memory_zero(&cursor, piece->length);
+                }
+        }
+        piece_free(piece);
+}
+
+/* The same from a completion: the leg goes on, and those that waited for memory. */
+static void piece_end(struct piece *piece, int error)
+{
+        struct leg *leg = piece->leg;
+        struct dmio_queue *queue = leg->io->queue;
+
+        piece_finish(piece, error);
+        leg_run(leg);
+        if (!list_is_empty(&queue->starved))
+                leg_retry_starved(queue);
+}
+
+/* The same before it was submitted: the leg is just being worked on. */
+static void piece_abort(struct piece *piece, int error)
+{
+        struct leg *leg = piece->leg;
+
+        piece_finish(piece, error);
+        leg->n_pieces--;
+}
+
+static void iov_advance(struct dmio_op *op, size_t bytes)
+{
+        while (bytes > 0 && bytes >= op->iov->iov_len) {
+                bytes -= op->iov->iov_len;
+                op->iov++;
+                op->n_iov--;
+        }
+        if (bytes > 0) {
+                op->iov->iov_base = (char *)op->iov->iov_base + bytes;
+                op->iov->iov_len -= bytes;
+        }
+}
+
+static void piece_transferred(struct dmio_op *op, int result)
+{
+        struct piece *piece = container_of(op, struct piece, op);
+        struct leg *leg = piece->leg;
+        int r = 0;
+
+        if (result == -EAGAIN || result == -EINTR) {
+                dmio_queue_submit(leg->io->queue, op);
+                return;
+        }
+        /* Nothing transferred inside the device: it has shrunk. Trying again would never end. */
+        if (result <= 0) {
+                piece_end(piece, result < 0 ? -result : EIO);
+                return;
+        }
+
+        piece->done += (uint64_t)result;
+        if (piece->done < piece->length) {
+                iov_advance(op, (size_t)result);
+                op->offset += (uint64_t)result;
+                dmio_queue_submit(leg->io->queue, op);
+                return;
+        }
+        if (piece->bounce && leg->io->op == DM_IO_READ) {
+                struct memory_cursor cursor = piece->cursor;
+                uint64_t left = piece->length;
+
+                for (struct page_list *p = piece->bounce; p && r == 0; p = p->next) {
+                        r = memory_copy_to(&cursor, page_address(p->page),
+                                           MIN(left, DMIO_PAGE_SIZE));
+                        left -= MIN(left, DMIO_PAGE_SIZE);
+                }
+        }
+        piece_end(piece, -r);
+}
+
+static void piece_submit_transfer(struct piece *piece)
+{
+        struct leg *leg = piece->leg;
+
+        piece->op.type = leg->io->op == DM_IO_WRITE ? DMIO_OP_WRITEV : DMIO_OP_READV;
+        piece->op.rw_flags = leg->io->flags & DM_IO_FUA ? RWF_DSYNC : 0;
+        piece->op.offset = (leg->sector << DMIO_SECTOR_SHIFT) + piece->offset;
+        piece->op.fn = piece_transferred;
+        dmio_queue_submit(leg->io->queue, &piece->op);
+}
+
+/* The iovec array of a piece: in the piece, or a block of its own. Returns how many fit. */
+static size_t piece_iov(struct piece *piece, bool large, struct iovec **ret)
+{
+        if (large && !piece->iov_block)
+                piece->iov_block = slab_get(&piece_engine(piece)->blocks);
+        *ret = piece->iov_block ? piece->iov_block->iov : piece->inline_iov;
+        piece->op.iov = *ret;
+        return piece->iov_block ? MEMORY_BLOCK_IOV : PIECE_INLINE_IOV;
+}
+
+/* The pages are there: fill them if need be, and go. Returns 0 or a negative errno. */
+static int piece_bounce(struct piece *piece)
+{
+        struct memory_cursor cursor = piece->cursor;
+        struct leg *leg = piece->leg;
+        uint64_t left = piece->length;
+        struct iovec *iov;
+        size_t max;
+        int r = 0;
+
+        max = piece_iov(piece, DIV_ROUND_UP(left, DMIO_PAGE_SIZE) > PIECE_INLINE_IOV, &iov);
+        piece->op.n_iov = 0;
+        for (struct page_list *p = piece->bounce; p; p = p->next) {
+                struct iovec *last = &iov[piece->op.n_iov - 1];
+                size_t n = MIN(left, DMIO_PAGE_SIZE);
+
+                if (leg->io->op == DM_IO_WRITE && r == 0)
+                        r = memory_copy_from(&cursor, page_address(p->page), n);
+                if (piece->op.n_iov > 0 &&
+                    (char *)last->iov_base + last->iov_len == page_address(p->page)) {
+                        last->iov_len += n;
+                } else if (piece->op.n_iov < max) {
+                        iov[piece->op.n_iov++] = (struct iovec){ page_address(p->page), n };
+                } else {
+                        r = -ENOMEM;
+                }
+                left -= n;
+        }
+        if (r == 0)
+                piece_submit_transfer(piece);
+        return r;
+}
+
+static void piece_got_pages(struct dmio_page_wait *wait, struct page_list *pages)
+{
+        struct piece *piece = container_of(wait, struct piece, page_wait);
+
+        int r;
+
+        piece->bounce = pages;
+        r = piece_bounce(piece);
+        if (r < 0)
+                piece_end(piece, -r);
+}
+
+/*
+ * Take pages for as much of the piece as can be had at once; if that is nothing, wait for what one
+ * block of the device needs.
+ */
+static void piece_start_bounce(struct piece *piece, uint64_t bytes)
+{
+        struct leg *leg = piece->leg;
+        uint64_t min = MAX((uint64_t)leg->bdev->logical_block, DMIO_PAGE_SIZE);
+        int r;
+
+        piece->length = MIN(bytes, PIECE_BOUNCE_PAGES * DMIO_PAGE_SIZE);
+        for (;;) {
+                piece->bounce = dmio_pages_get(
+                        leg->io->client, (unsigned int)DIV_ROUND_UP(piece->length, DMIO_PAGE_SIZE));
+                if (piece->bounce || piece->length <= min)
+                        break;
+                piece->length = MAX(round_down(piece->length / 2, min), min);
+        }
+        memory_skip(&leg->cursor, piece->length);
+        leg->issued += piece->length;
+        if (piece->bounce) {
+                r = piece_bounce(piece);
+        } else {
+                piece->page_wait = (struct dmio_page_wait){
+                        .client = leg->io->client,
+                        .queue = leg->io->queue,
+                        .n_pages = (unsigned int)DIV_ROUND_UP(piece->length, DMIO_PAGE_SIZE),
+                        .fn = piece_got_pages,
+                };
+                r = dmio_pages_wait(&piece->page_wait);
+        }
+        if (r < 0)
+                piece_abort(piece, -r);
+}
+
+static bool iov_is_aligned(const struct iovec *iov, size_t n, unsigned int align)
+{
+        for (size_t i = 0; i < n; i++)
+                if (!is_aligned((uintptr_t)iov[i].iov_base | iov[i].iov_len, align))
+                        return false;
+        return true;
+}
+
+/* Make the next piece of the leg's data. */
+static void piece_start_transfer(struct piece *piece)
+{
+        struct leg *leg = piece->leg;
+        uint64_t want = MIN(leg->bytes - leg->issued, PIECE_BYTES);
+        struct memory_cursor cursor = leg->cursor;
+        struct iovec *iov;
+        size_t n, got, max;
+
+        piece->cursor = leg->cursor;
+        max = piece_iov(piece, false, &iov);
+        n = memory_take(&cursor, iov, max, want, &got);
+        if (got < want) {
+                cursor = leg->cursor;
+                max = piece_iov(piece, true, &iov);
+                n = memory_take(&cursor, iov, max, want, &got);
+        }
+
+        /* A row of ranges that ends within a block must give the rest back. */
+        if (!is_aligned(got, leg->bdev->logical_block)) {
+                cursor = leg->cursor;
+                got = round_down(got, leg->bdev->logical_block);
+                n = memory_take(&cursor, iov, max, got, &got);
+        }
+        if (got == 0 || !iov_is_aligned(iov, n, leg->bdev->memory_align)) {
+                piece_start_bounce(piece, want);
+                return;
+        }
+        piece->op.n_iov = (unsigned int)n;
+        piece->length = got;
+        leg->cursor = cursor;
+        leg->issued += got;
+        piece_submit_transfer(piece);
+}
+
+static void piece_changed(struct dmio_op *op, int result)
+{
+        struct piece *piece = container_of(op, struct piece, op);
+
+        if (result == -EAGAIN || result == -EINTR)
+                dmio_queue_submit(piece->leg->io->queue, op);
+        else
+                piece_end(piece, result < 0 ? -result : 0);
+}
+
+static void piece_start_flush(struct piece *piece)
+{
+        piece->op.type = DMIO_OP_FDATASYNC;
+        piece->op.fn = piece_changed;
+        dmio_queue_submit(piece->leg->io->queue, &piece->op);
+}
+
+/*
+ * Both are fallocate(2), on block devices as on files. Discarding may leave anything behind, so a
+ * hole, which reads as zeroes, will do; unlike ZERO_RANGE it is refused where it would have to be
+ * written out.
+ */
+static void piece_start_fallocate(struct piece *piece)
+{
+        struct leg *leg = piece->leg;
+
+        piece->length = MIN(leg->bytes - leg->issued, PIECE_BYTES_NO_DATA);
+        piece->op.type = DMIO_OP_FALLOCATE;
+        piece->op.mode = FALLOC_FL_KEEP_SIZE;
+        piece->op.mode |=
+                leg->io->op == DM_IO_DISCARD ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
+        piece->op.offset = (leg->sector << DMIO_SECTOR_SHIFT) + piece->offset;
+        piece->op.length = piece->length;
+        piece->op.fn = piece_changed;
+        leg->issued += piece->length;
+        dmio_queue_submit(leg->io->queue, &piece->op);
+}
+
+/* The next step of a leg. False if there is no memory for it: it starves, or fails for good. */
+static bool leg_step(struct leg *leg)
+{
+        struct dmio_queue *queue = leg->io->queue;
+        struct piece *piece = piece_new(leg);
+
+        if (!piece && queue->n_pieces > 0) {
+                list_append(&queue->starved, &leg->starved);
+                return false;
+        }
+        if (!piece) {
+                leg_fail(leg, ENOMEM, leg->issued);
+                leg_zero_rest(leg);
+                leg->stage = LEG_DONE;
+                return false;
+        }
+
+        if (leg->stage == LEG_FLUSH_DUE)
+                piece_start_flush(piece);
+        else if (io_op_transfers(leg->io->op))
+                piece_start_transfer(piece);
+        else
+                piece_start_fallocate(piece);
+        return true;
+}
+
+/*
+ * Begin what can be begun; with nothing left, tell the request. The caller has counted one in
+ * n_pieces, for the piece that has just ended or for itself: it keeps the leg alive until here.
+ */
+static void leg_run(struct leg *leg)
+{
+        /* The data goes after the flush, and not at all if that has failed. */
+        if (leg->stage == LEG_FLUSHING)
+                leg->stage = leg->error ? LEG_DONE : LEG_DATA;
+        if (leg->stage == LEG_FLUSH_DUE && leg_step(leg))
+                leg->stage = LEG_FLUSHING;
+
+        while (leg->stage == LEG_DATA && leg->issued < leg->bytes && leg->n_pieces <= LEG_PIECES &&
+               list_is_empty(&leg->starved))
+                if (!leg_step(leg))
+                        break;
+
+        leg->n_pieces--;
+        if (leg->n_pieces == 0 && list_is_empty(&leg->starved))
+                io_leg_done(leg);
+}
+
+void leg_retry_starved(struct dmio_queue *queue)
+{
+        struct leg *leg = list_first(&queue->starved, struct leg, starved);
+
+        list_unlink(&leg->starved);
+        leg->n_pieces++;
+        leg_run(leg);
+}

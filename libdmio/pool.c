@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The page pool.
+ *
+ * The promise is arithmetic: what clients have reserved and do not use at the moment (promised)
+ * never exceeds the free pages. A client takes pages of its own reservation first, and beyond that
+ * only as many as leave the promise to everybody standing. So
+ *
+ *      total >= reserved + floor       and       total >= in_use + promised
+ *
+ * decide when the pool must grow and when it may shrink. The second one matters after a put: pages
+ * that are still in use then count as nobody's.
+ *
+ * A chunk's pages are a bitmap; the links of the lists that are lent out live in the chunk, one for
+ * each page, so that lending allocates nothing. Chunks are searched in the order of their age, so
+ * that the young ones fall empty and go.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include <dmio/engine.h>
+
+#include "pool-internal.h"
+#include "util/cleanup.h"
+#include "util/macros.h"
+
+#define CHUNK_BYTES (DMIO_POOL_CHUNK_PAGES * DMIO_PAGE_SIZE)
+#define CHUNK_WORDS (DMIO_POOL_CHUNK_PAGES / 64)
+
+struct chunk {
+        struct list link; /* pool.chunks */
+        struct page *pages;
+        unsigned int n_free;
+        uint64_t free[CHUNK_WORDS]; /* bit set: the page is free */
+        struct page_list links[DMIO_POOL_CHUNK_PAGES];
+};
+
+/* A chunk is found from one of its links by masking the address. */
+#define CHUNK_ALIGN ((size_t)16 * 1024)
+static_assert(sizeof(struct chunk) <= CHUNK_ALIGN, "a chunk is smaller than its alignment");
+
+static struct chunk *chunk_of(const struct page_list *link)
+{
+        return (struct chunk *)((uintptr_t)link & ~(uintptr_t)(CHUNK_ALIGN - 1));
+}
+
+static struct chunk *chunk_free(struct chunk *chunk)
+{
+        if (chunk) {
+                munmap(chunk->pages, CHUNK_BYTES);
+                free(chunk);
+        }
+        return NULL;
+}
+
+static struct chunk *chunk_new(void)
+{
+        struct chunk *chunk = aligned_alloc(CHUNK_ALIGN, CHUNK_ALIGN);
+        void *memory;
+
+        if (!chunk)
+                return NULL;
+        memory = mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+        if (memory == MAP_FAILED) {
+                free(chunk);
+                return NULL;
+        }
+
+        list_init(&chunk->link);
+        chunk->pages = memory;
+        chunk->n_free = DMIO_POOL_CHUNK_PAGES;
+        for (unsigned int i = 0; i < CHUNK_WORDS; i++)
+                chunk->free[i] = UINT64_MAX;
+        for (unsigned int i = 0; i < DMIO_POOL_CHUNK_PAGES; i++)
+                chunk->links[i] = (struct page_list){ .page = &chunk->pages[i] };
+        return chunk;
+}
+
+/* The first index from @from on whose page is free (@want) or taken; or the end. */
+static unsigned int chunk_scan(const struct chunk *chunk, unsigned int from, bool want)
+{
+        while (from < DMIO_POOL_CHUNK_PAGES) {
+                uint64_t word = want ? chunk->free[from / 64] : ~chunk->free[from / 64];
+
+                word >>= from % 64;
+                if (word)
+                        return from + (unsigned int)__builtin_ctzll(word);
+                from = (from / 64 + 1) * 64;
+        }
+        return DMIO_POOL_CHUNK_PAGES;
+}
+
+/* Find at least @min neighbouring free pages; returns how many there are, @n at most, or 0. */
+static unsigned int chunk_find(const struct chunk *chunk, unsigned int min, unsigned int n,
+                               unsigned int *ret_first)
+{
+        unsigned int first, end = 0;
+
+        if (chunk->n_free < min)
+                return 0;
+        for (;;) {
+                first = chunk_scan(chunk, end, true);
+                if (first >= DMIO_POOL_CHUNK_PAGES)
+                        return 0;
+                end = chunk_scan(chunk, first, false);
+                if (end - first >= min) {
+                        *ret_first = first;
+                        return MIN(end - first, n);
+                }
+        }
+}
+
+/* Mark @n pages from @first on as taken and link them; returns where the next link goes. */
+static struct page_list **chunk_take(struct chunk *chunk, unsigned int first, unsigned int n,
+                                     struct page_list **next)
+{
+        for (unsigned int i = first; i < first + n; i++) {
+                chunk->free[i / 64] &= ~(UINT64_C(1) << (i % 64));
+                *next = &chunk->links[i];
+                next = &chunk->links[i].next;
+        }
+        chunk->n_free -= n;
+        *next = NULL;
+        return next;
+}
+
+static uint64_t pool_needed(const struct pool *pool)
+{
+        return MAX(pool->reserved + pool->floor, pool->in_use + pool->promised);
+}
+
+/* Under the lock. Collects chunks that may go, to be freed without it. */
+static void pool_shrink(struct pool *pool, struct list *gone)
+{
+        struct chunk *chunk;
+        struct list *link, *before;
+
+        for (link = pool->chunks.prev; link != &pool->chunks; link = before) {
+                before = link->prev;
+                if (pool->total < pool_needed(pool) + DMIO_POOL_CHUNK_PAGES)
+                        return;
+                chunk = container_of(link, struct chunk, link);
+                if (chunk->n_free < DMIO_POOL_CHUNK_PAGES)
+                        continue;
+                list_unlink(link);
+                list_append(gone, link);
+                pool->total -= DMIO_POOL_CHUNK_PAGES;
+        }
+}
+
+static void chunks_free(struct list *chunks)
+{
+        struct chunk *chunk, *after;
+
+        list_for_each_safe (chunk, after, chunks, link)
+                chunk_free(chunk);
+}
+
+/*
+ * A big reservation asks first whether the machine can give it: touching the pages of a mapping
+ * that cannot be backed does not fail, it gets somebody killed.
+ */
+static bool memory_is_available(uint64_t bytes)
+{
+        DMIO_CLEANUP(fclosep) FILE *file = NULL;
+        unsigned long long kib;
+        char line[128];
+
+        if (bytes < 16 * CHUNK_BYTES)
+                return true;
+        file = fopen("/proc/meminfo", "re");
+        while (file && fgets(line, sizeof(line), file))
+                if (sscanf(line, "MemAvailable: %llu", &kib) == 1)
+                        return bytes / 1024 < kib;
+        return true;
+}
+
+/* Under resize_lock. Bring the pool to what the reservations plus @extra pages need. */
+static int pool_grow(struct pool *pool, uint64_t extra)
+{
+        struct list fresh = LIST_INIT(fresh);
+        struct chunk *chunk, *after;
+        uint64_t needed, total, n = 0;
+
+        pthread_mutex_lock(&pool->lock);
+        needed = pool_needed(pool) + extra;
+        total = pool->total;
+        pthread_mutex_unlock(&pool->lock);
+
+        if (needed > total && !memory_is_available((needed - total) * DMIO_PAGE_SIZE))
+                return -ENOMEM;
+        while (total + n < needed) {
+                chunk = chunk_new();
+                if (!chunk) {
+                        chunks_free(&fresh);
+                        return -ENOMEM;
+                }
+                list_append(&fresh, &chunk->link);
+                n += DMIO_POOL_CHUNK_PAGES;
+        }
+
+        pthread_mutex_lock(&pool->lock);
+        list_for_each_safe (chunk, after, &fresh, link) {
+                list_unlink(&chunk->link);
+                list_append(&pool->chunks, &chunk->link);
+        }
+        pool->total += n;
+        pthread_mutex_unlock(&pool->lock);
+        return 0;
+}
+
+int pool_init(struct pool *pool, unsigned int floor_pages, uint64_t limit)
+{
+        *pool = (struct pool){ .floor = floor_pages, .limit = limit };
+        list_init(&pool->chunks);
+        list_init(&pool->waiting);
+        pthread_mutex_init(&pool->lock, NULL);
+        pthread_mutex_init(&pool->resize_lock, NULL);
+        return pool_grow(pool, 0);
+}
+
+void pool_deinit(struct pool *pool)
+{
+        assert(pool->in_use == 0);
+        chunks_free(&pool->chunks);
+        pthread_mutex_destroy(&pool->lock);
+        pthread_mutex_destroy(&pool->resize_lock);
+}
+
+void pool_account_init(struct pool_account *account)
+{
+        *account = (struct pool_account){};
+        account->last_wait = &account->first_wait;
+        list_init(&account->link);
+}
+
+static uint64_t account_promise(const struct pool_account *account)
+{
+        return account->reserved > account->in_use ? account->reserved - account->in_use : 0;
+}
+
+/* Under the lock: change an account, keeping the sums. */
+static void account_change(struct pool *pool, struct pool_account *account, int64_t reserved,
+                           int64_t in_use)
+{
+        pool->promised -= account_promise(account);
+        account->reserved += (uint64_t)reserved;
+        account->in_use += (uint64_t)in_use;
+        pool->promised += account_promise(account);
+        pool->reserved += (uint64_t)reserved;
+        pool->in_use += (uint64_t)in_use;
+        pool->high_water = MAX(pool->high_water, pool->in_use);
+}
+
+static bool account_may_take(const struct pool *pool, const struct pool_account *account,
+                             uint64_t n)
+{
+        uint64_t own = account_promise(account);
+
+        return n <= own || n - own <= pool->total - pool->in_use - pool->promised;
+}
+
+/* Under the lock; the accounts have been asked. */
+static struct page_list *pool_take(struct pool *pool, struct pool_account *account, unsigned int n)
+{
+        struct page_list *pages = NULL, **next = &pages;
+        unsigned int first, found;
+        struct chunk *chunk;
+
+        account_change(pool, account, 0, n);
+        list_for_each (chunk, &pool->chunks, link) {
+                if (chunk_find(chunk, n, n, &first)) {
+                        chunk_take(chunk, first, n, &pages);
+                        return pages;
+                }
+        }
+
+        /* Nowhere in one piece: gather what there is. */
+        list_for_each (chunk, &pool->chunks, link) {
+                while (n > 0 && (found = chunk_find(chunk, 1, n, &first)) > 0) {
+                        next = chunk_take(chunk, first, found, next);
+                        n -= found;
+                }
+        }
+        assert(n == 0);
+        return pages;
+}
+
+/* Under the lock: serve those whose turn has come. A client that must go on waiting is passed by.
+ */
+static void pool_serve(struct pool *pool)
+{
+        struct pool_account *account, *after;
+        struct dmio_page_wait *wait;
+
+        list_for_each_safe (account, after, &pool->waiting, link) {
+                while ((wait = account->first_wait) != NULL &&
+                       account_may_take(pool, account, wait->n_pages)) {
+                        account->first_wait = wait->next;
+                        if (!account->first_wait)
+                                account->last_wait = &account->first_wait;
+                        wait->pages = pool_take(pool, account, wait->n_pages);
+                        dmio_queue_post(wait->queue, &wait->task);
+                }
+                if (!account->first_wait)
+                        list_unlink(&account->link);
+        }
+}
+
+int pool_reserve(struct pool *pool, struct pool_account *account, uint64_t n)
+{
+        int r;
+
+        pthread_mutex_lock(&pool->resize_lock);
+        if (n > pool->limit || pool->reserved > pool->limit - n)
+                r = -EINVAL;
+        else
+                r = pool_grow(pool, n);
+        if (r == 0) {
+                pthread_mutex_lock(&pool->lock);
+                account_change(pool, account, (int64_t)n, 0);
+                pool_serve(pool);
+                pthread_mutex_unlock(&pool->lock);
+        }
+        pthread_mutex_unlock(&pool->resize_lock);
+        return r;
+}
+
+int pool_unreserve(struct pool *pool, struct pool_account *account, uint64_t n)
+{
+        struct list gone = LIST_INIT(gone);
+        int r = -EINVAL;
+
+        pthread_mutex_lock(&pool->resize_lock);
+        pthread_mutex_lock(&pool->lock);
+        if (n <= account->reserved) {
+                account_change(pool, account, -(int64_t)n, 0);
+                pool_serve(pool);
+                pool_shrink(pool, &gone);
+                r = 0;
+        }
+        pthread_mutex_unlock(&pool->lock);
+        pthread_mutex_unlock(&pool->resize_lock);
+        chunks_free(&gone);
+        return r;
+}
+
+struct page_list *pool_get(struct pool *pool, struct pool_account *account, unsigned int n)
+{
+        struct page_list *pages = NULL;
+
+        if (n == 0 || n > DMIO_PAGES_MAX)
+                return NULL;
+        pthread_mutex_lock(&pool->lock);
+        if (!account->first_wait && account_may_take(pool, account, n))
+                pages = pool_take(pool, account, n);
+        pthread_mutex_unlock(&pool->lock);
+        return pages;
+}
+
+void pool_put(struct pool *pool, struct pool_account *account, struct page_list *pages)
+{
+        struct list gone = LIST_INIT(gone);
+        struct page_list *next;
+        struct chunk *chunk;
+        bool emptied = false;
+        int64_t n = 0;
+
+        if (!pages)
+                return;
+        pthread_mutex_lock(&pool->lock);
+        for (; pages; pages = next) {
+                unsigned int i;
+
+                chunk = chunk_of(pages);
+                i = (unsigned int)(pages - chunk->links);
+                next = pages->next;
+                pages->next = NULL;
+                assert(!(chunk->free[i / 64] & UINT64_C(1) << (i % 64)));
+                chunk->free[i / 64] |= UINT64_C(1) << (i % 64);
+                emptied |= ++chunk->n_free == DMIO_POOL_CHUNK_PAGES;
+                n++;
+        }
+        assert(account->in_use >= (uint64_t)n);
+        account_change(pool, account, 0, -n);
+        if (!list_is_empty(&pool->waiting))
+                pool_serve(pool);
+        if (emptied)
+                pool_shrink(pool, &gone);
+        pthread_mutex_unlock(&pool->lock);
+        chunks_free(&gone);
+}
+
+int pool_move(struct pool *pool, struct pool_account *from, struct pool_account *to,
+              struct page_list *pages)
+{
+        int64_t n = 0;
+        int r = -EAGAIN;
+
+        for (const struct page_list *p = pages; p; p = p->next)
+                n++;
+        pthread_mutex_lock(&pool->lock);
+        if (!to->first_wait) {
+                /* What the giver gets rid of is free for the taker to count on. */
+                account_change(pool, from, 0, -n);
+                r = account_may_take(pool, to, (uint64_t)n) ? 0 : -EAGAIN;
+                account_change(pool, r == 0 ? to : from, 0, n);
+                if (r == 0 && !list_is_empty(&pool->waiting))
+                        pool_serve(pool);
+        }
+        pthread_mutex_unlock(&pool->lock);
+        return r;
+}
+
+static void page_wait_done(struct dmio_task *task)
+{
+        struct dmio_page_wait *wait = container_of(task, struct dmio_page_wait, task);
+
+        wait->fn(wait, wait->pages);
+}
+
+int pool_wait(struct pool *pool, struct pool_account *account, struct dmio_page_wait *wait)
+{
+        int r = 0;
+
+        if (wait->n_pages == 0 || wait->n_pages > DMIO_PAGES_MAX)
+                return -EINVAL;
+        wait->task.fn = page_wait_done;
+        wait->pages = NULL;
+        wait->next = NULL;
+
+        pthread_mutex_lock(&pool->lock);
+        if (wait->n_pages > account->reserved + pool->floor) {
+                r = -EINVAL;
+        } else {
+                if (account->first_wait || !account_may_take(pool, account, wait->n_pages)) {
+                        account->waits++;
+                        pool->waits++;
+                }
+                if (!account->first_wait)
+                        list_append(&pool->waiting, &account->link);
+                *account->last_wait = wait;
+                account->last_wait = &wait->next;
+                pool_serve(pool);
+        }
+        pthread_mutex_unlock(&pool->lock);
+        return r;
+}
+
+void pool_stats(struct pool *pool, struct dmio_pool_stats *ret)
+{
+        pthread_mutex_lock(&pool->lock);
+        *ret = (struct dmio_pool_stats){
+                .reserved = pool->reserved,
+                .total = pool->total,
+                .in_use = pool->in_use,
+                .high_water = pool->high_water,
+                .waits = pool->waits,
+                .limit = pool->limit,
+        };
+        pthread_mutex_unlock(&pool->lock);
+}
+
+void pool_account_stats(struct pool *pool, struct pool_account *account, uint64_t *ret_reserved,
+                        uint64_t *ret_in_use, uint64_t *ret_waits)
+{
+        pthread_mutex_lock(&pool->lock);
+        *ret_reserved = account->reserved;
+        *ret_in_use = account->in_use;
+        *ret_waits = account->waits;
+        pthread_mutex_unlock(&pool->lock);
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * A queue: a back-end, the thread that drives it, a mailbox for the other threads.
+ *
+ * What a completion calls may submit, and must not be called from within a submission. So results
+ * are only collected by the back-end (queue_complete()) and the callbacks run from one place,
+ * dmio_queue_process().
+ */
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <dmio/engine.h>
+
+#include "backend.h"
+#include "util/list.h"
+
+struct op_fifo {
+        struct dmio_op *first;
+        struct dmio_op **last;
+};
+
+struct dmio_queue {
+        struct dmio_engine *engine;
+        const struct backend_ops *ops;
+        void *backend;
+        pthread_t owner;
+        unsigned int depth;
+        unsigned int n_started;   /* taken by the back-end, not yet completed; without the wakeup */
+        unsigned int n_in_flight; /* the same with what waits in the fifos */
+        unsigned int n_pieces;    /* pieces of requests that are in flight here (leg.c) */
+        struct op_fifo waiting;   /* the back-end has no room for them yet */
+        struct op_fifo done;      /* results there, callbacks due */
+        struct list starved;      /* legs that wait for memory: struct leg.starved (leg.c) */
+        bool processing;
+
+        _Atomic(struct dmio_task *) mailbox; /* newest first */
+        int wakeup_fd;
+        uint64_t wakeup_value;
+        struct iovec wakeup_iov;
+        struct dmio_op wakeup_op;
+};
+
+/* For back-ends: @op is done. */
+void queue_complete(struct dmio_queue *queue, struct dmio_op *op, int result);
+
+/*
+ * Make sure that what was submitted by the queue's own thread goes out, and that
+ * dmio_queue_process() has something to find: called at the end of a submission from outside of
+ * dmio_queue_process().
+ */
+void queue_kick(struct dmio_queue *queue);
+
+/* The queue of @engine that the calling thread drives, or NULL. */
+struct dmio_queue *queue_of_thread(const struct dmio_engine *engine);
+
+/* True while the calling thread runs a callback of any queue. */
+bool queue_in_callback(void);
+
+/* Drive the queue until *@done is set; from its own thread, outside of callbacks. */
+int queue_process_until(struct dmio_queue *queue, const bool *done);

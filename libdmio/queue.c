@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine-internal.h"
+#include "queue-internal.h"
+#include "util/cleanup.h"
+#include "util/macros.h"
+
+/* The queue that this thread is inside of, and the queues that it drives (one of each engine). */
+static __thread struct dmio_queue *current_queue;
+static __thread struct dmio_queue *own_queues[4];
+
+static void fifo_init(struct op_fifo *fifo)
+{
+        fifo->first = NULL;
+        fifo->last = &fifo->first;
+}
+
+static void fifo_push(struct op_fifo *fifo, struct dmio_op *op)
+{
+        op->next = NULL;
+        *fifo->last = op;
+        fifo->last = &op->next;
+}
+
+static struct dmio_op *fifo_pop(struct op_fifo *fifo)
+{
+        struct dmio_op *op = fifo->first;
+
+        if (op) {
+                fifo->first = op->next;
+                if (!fifo->first)
+                        fifo->last = &fifo->first;
+        }
+        return op;
+}
+
+static void queue_arm_wakeup(struct dmio_queue *queue);
+
+static void queue_woken(struct dmio_op *op, int result)
+{
+        struct dmio_queue *queue = container_of(op, struct dmio_queue, wakeup_op);
+
+        queue->n_in_flight++; /* it is not counted, but every completion is taken off */
+        if (result != -ECANCELED)
+                queue_arm_wakeup(queue);
+}
+
+/* A read of the event counter is always under way: whoever posts completes it. */
+static void queue_arm_wakeup(struct dmio_queue *queue)
+{
+        queue->wakeup_iov = (struct iovec){ &queue->wakeup_value, sizeof(queue->wakeup_value) };
+        queue->wakeup_op = (struct dmio_op){
+                .type = DMIO_OP_READV,
+                .fd = queue->wakeup_fd,
+                .iov = &queue->wakeup_iov,
+                .n_iov = 1,
+                .fn = queue_woken,
+        };
+        if (!queue->ops->start(queue->backend, &queue->wakeup_op))
+                fifo_push(&queue->waiting, &queue->wakeup_op);
+}
+
+static void queue_wake(struct dmio_queue *queue)
+{
+        uint64_t one = 1;
+        ssize_t n;
+
+        do
+                n = write(queue->wakeup_fd, &one, sizeof(one));
+        while (n < 0 && errno == EINTR);
+}
+
+int dmio_queue_create(struct dmio_engine *engine, struct dmio_queue **ret)
+{
+        struct dmio_queue **slot = NULL;
+        struct dmio_queue *queue;
+        int r;
+
+        if (!engine || !ret)
+                return -EINVAL;
+        for (size_t i = 0; i < ARRAY_SIZE(own_queues) && !slot; i++)
+                if (!own_queues[i])
+                        slot = &own_queues[i];
+        if (!slot)
+                return -EMFILE;
+
+        queue = calloc(1, sizeof(*queue));
+        if (!queue)
+                return -ENOMEM;
+        queue->engine = engine;
+        queue->ops = engine->backend;
+        queue->owner = pthread_self();
+        queue->depth = engine->depth;
+        fifo_init(&queue->waiting);
+        fifo_init(&queue->done);
+        list_init(&queue->starved);
+        queue->wakeup_fd = eventfd(0, EFD_CLOEXEC);
+        if (queue->wakeup_fd < 0) {
+                r = -errno;
+                goto free_queue;
+        }
+        r = queue->ops->open(queue, queue->depth, &queue->backend);
+        if (r < 0)
+                goto close_wakeup;
+        queue_arm_wakeup(queue);
+        r = queue->ops->wait(queue->backend, 0);
+        if (r < 0)
+                goto close_backend;
+
+        atomic_fetch_add(&engine->n_queues, 1);
+        *slot = queue;
+        *ret = queue;
+        return 0;
+
+close_backend:
+        queue->ops->close(queue->backend);
+close_wakeup:
+        close_fd(queue->wakeup_fd);
+free_queue:
+        free(queue);
+        return r;
+}
+
+int dmio_queue_destroy(struct dmio_queue *queue)
+{
+        if (!queue)
+                return 0;
+        assert(dmio_queue_is_mine(queue));
+        if (queue_in_callback())
+                return -EDEADLK;
+        if (queue->n_in_flight > 0 || queue->n_pieces > 0 || atomic_load(&queue->mailbox))
+                return -EBUSY;
+
+        for (size_t i = 0; i < ARRAY_SIZE(own_queues); i++)
+                if (own_queues[i] == queue)
+                        own_queues[i] = NULL;
+        queue->ops->close(queue->backend);
+        close_fd(queue->wakeup_fd);
+        atomic_fetch_sub(&queue->engine->n_queues, 1);
+        free(queue);
+        return 0;
+}
+
+int dmio_queue_fd(const struct dmio_queue *queue)
+{
+        return queue->ops->fd(queue->backend);
+}
+
+unsigned int dmio_queue_in_flight(const struct dmio_queue *queue)
+{
+        return queue->n_in_flight;
+}
+
+bool dmio_queue_is_mine(const struct dmio_queue *queue)
+{
+        return pthread_equal(queue->owner, pthread_self());
+}
+
+struct dmio_queue *queue_of_thread(const struct dmio_engine *engine)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(own_queues); i++)
+                if (own_queues[i] && own_queues[i]->engine == engine)
+                        return own_queues[i];
+        return NULL;
+}
+
+bool queue_in_callback(void)
+{
+        return current_queue != NULL;
+}
+
+void dmio_queue_post(struct dmio_queue *queue, struct dmio_task *task)
+{
+        struct dmio_task *newest = atomic_load_explicit(&queue->mailbox, memory_order_relaxed);
+
+        do
+                task->next = newest;
+        while (!atomic_compare_exchange_weak_explicit(&queue->mailbox, &newest, task,
+                                                      memory_order_acq_rel, memory_order_relaxed));
+
+        /* Somebody found it empty before us: he has rung. Within process() it is looked at anyway.
+         */
+        if (!newest && current_queue != queue)
+                queue_wake(queue);
+}
+
+void dmio_queue_submit(struct dmio_queue *queue, struct dmio_op *op)
+{
+        queue->n_in_flight++;
+        if (queue->waiting.first || queue->n_started >= queue->depth ||
+            !queue->ops->start(queue->backend, op))
+                fifo_push(&queue->waiting, op);
+        else
+                queue->n_started++;
+        queue_kick(queue);
+}
+
+void dmio_queue_cancel(struct dmio_queue *queue, struct dmio_op *op)
+{
+        for (struct dmio_op **p = &queue->waiting.first; *p; p = &(*p)->next) {
+                if (*p != op)
+                        continue;
+                *p = op->next;
+                if (!*p)
+                        queue->waiting.last = p;
+                op->result = -ECANCELED;
+                fifo_push(&queue->done, op);
+                queue_kick(queue);
+                return;
+        }
+        while (!queue->ops->cancel(queue->backend, op))
+                (void)queue->ops->wait(queue->backend, 0);
+        queue_kick(queue);
+}
+
+void queue_complete(struct dmio_queue *queue, struct dmio_op *op, int result)
+{
+        if (op != &queue->wakeup_op)
+                queue->n_started--;
+        op->result = result;
+        fifo_push(&queue->done, op);
+}
+
+void queue_kick(struct dmio_queue *queue)
+{
+        if (current_queue == queue || queue->processing)
+                return;
+        (void)queue->ops->wait(queue->backend, 0);
+        if (queue->done.first)
+                queue_wake(queue);
+}
+
+static void queue_start_waiting(struct dmio_queue *queue)
+{
+        struct dmio_op *op;
+
+        while ((op = queue->waiting.first) != NULL) {
+                bool is_wakeup = op == &queue->wakeup_op;
+
+                if (!is_wakeup && queue->n_started >= queue->depth)
+                        return;
+                if (!queue->ops->start(queue->backend, op))
+                        return;
+                queue->n_started += !is_wakeup;
+                fifo_pop(&queue->waiting);
+        }
+}
+
+/* Callbacks of what is done. Those that become due meanwhile are left for the next round. */
+static unsigned int queue_run_done(struct dmio_queue *queue)
+{
+        struct dmio_op *op, *next = queue->done.first;
+        unsigned int n = 0;
+
+        fifo_init(&queue->done);
+        while ((op = next) != NULL) {
+                next = op->next;
+                queue->n_in_flight--;
+                n += op != &queue->wakeup_op;
+                op->fn(op, op->result);
+        }
+        return n;
+}
+
+/* Tasks are kept newest first: turn them round, so that each sender's keep their order. */
+static unsigned int queue_run_tasks(struct dmio_queue *queue)
+{
+        struct dmio_task *task, *first = NULL;
+        unsigned int n = 0;
+
+        if (!atomic_load_explicit(&queue->mailbox, memory_order_relaxed))
+                return 0;
+        task = atomic_exchange_explicit(&queue->mailbox, NULL, memory_order_acquire);
+        while (task) {
+                struct dmio_task *next = task->next;
+
+                task->next = first;
+                first = task;
+                task = next;
+        }
+        while ((task = first) != NULL) {
+                first = task->next;
+                task->fn(task);
+                n++;
+        }
+        return n;
+}
+
+static unsigned int queue_run(struct dmio_queue *queue)
+{
+        unsigned int n;
+
+        queue->ops->reap(queue->backend);
+        n = queue_run_done(queue);
+        n += queue_run_tasks(queue);
+        queue_start_waiting(queue);
+        return n;
+}
+
+static bool queue_is_due(const struct dmio_queue *queue)
+{
+        return queue->done.first || atomic_load_explicit(&queue->mailbox, memory_order_relaxed);
+}
+
+static uint64_t now_us(void)
+{
+        struct timespec ts;
+
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+/* Poll for a while in the hope that going to sleep is not worth it. */
+static int queue_spin(struct dmio_queue *queue, unsigned int spin_us)
+{
+        uint64_t end = now_us() + spin_us;
+        int r;
+
+        r = queue->ops->wait(queue->backend, 0);
+        while (r >= 0 && !queue_is_due(queue)) {
+                if (queue->ops->is_due(queue->backend)) {
+                        r = queue->ops->wait(queue->backend, 0);
+                        queue->ops->reap(queue->backend);
+                } else if (now_us() >= end) {
+                        break;
+                }
+        }
+        return r;
+}
+
+/* There was nothing to do: submit and look, poll, or sleep, as the caller wishes. */
+static int queue_rest(struct dmio_queue *queue, int64_t timeout_us, unsigned int spin_us)
+{
+        int r;
+
+        if (timeout_us != 0 && spin_us > 0) {
+                r = queue_spin(queue, spin_us);
+                if (r < 0 || queue_is_due(queue))
+                        return r;
+        }
+        return queue->ops->wait(queue->backend, timeout_us);
+}
+
+int dmio_queue_process(struct dmio_queue *queue, int64_t timeout_us, unsigned int spin_us)
+{
+        unsigned int n;
+        int r = 0;
+
+        assert(dmio_queue_is_mine(queue));
+        if (queue_in_callback())
+                return -EDEADLK;
+
+        current_queue = queue;
+        queue->processing = true;
+        n = queue_run(queue);
+        while (n == 0 && r >= 0) {
+                if (!queue_is_due(queue))
+                        r = queue_rest(queue, timeout_us, spin_us);
+                if (r >= 0)
+                        n = queue_run(queue);
+                /* A wait without limit goes on until there is something to report. */
+                if (timeout_us >= 0)
+                        break;
+        }
+        /* Who asks without a limit comes again at once, and submits with the next system call. */
+        while (r >= 0 && timeout_us >= 0 && queue->ops->has_unsubmitted(queue->backend)) {
+                r = queue->ops->wait(queue->backend, 0);
+                queue_start_waiting(queue);
+        }
+        if (timeout_us >= 0 && queue_is_due(queue))
+                queue_wake(queue);
+        queue->processing = false;
+        current_queue = NULL;
+        return r < 0 ? r : (int)n;
+}
+
+int queue_process_until(struct dmio_queue *queue, const bool *done)
+{
+        int r = 0;
+
+        while (!*done && r >= 0)
+                r = dmio_queue_process(queue, -1, 0);
+        if (r >= 0)
+                queue_kick(queue);
+        return r;
+}
