@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <liburing.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 
 #include "backend.h"
 #include "device-internal.h"
@@ -20,6 +21,7 @@
 struct uring {
         struct io_uring ring;
         struct dmio_queue *queue;
+        int event_fd; /* for who polls; -EBADF until somebody asks for it */
 };
 
 /* From the best to the least. */
@@ -65,6 +67,7 @@ static int uring_open(struct dmio_queue *queue, unsigned int depth, void **ret)
         if (!uring)
                 return -ENOMEM;
         uring->queue = queue;
+        uring->event_fd = -EBADF;
         r = ring_init(&uring->ring, depth);
         if (r < 0)
                 return r;
@@ -78,14 +81,39 @@ static void uring_close(void *backend)
         struct uring *uring = backend;
 
         io_uring_queue_exit(&uring->ring);
+        close_fd(uring->event_fd);
         free(uring);
 }
 
+/*
+ * The ring's own descriptor does not do: with DEFER_TASKRUN nobody who polls it is woken by a
+ * completion that waits to be worked off (seen up to Linux 6.18). A registered event counter is.
+ */
 static int uring_fd(void *backend)
 {
         struct uring *uring = backend;
+        int fd, r;
 
-        return uring->ring.ring_fd;
+        if (uring->event_fd >= 0)
+                return uring->event_fd;
+        fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (fd < 0)
+                return -errno;
+        r = io_uring_register_eventfd(&uring->ring, fd);
+        if (r < 0) {
+                close_fd(fd);
+                return r;
+        }
+        uring->event_fd = fd;
+        return fd;
+}
+
+static void uring_notify(void *backend)
+{
+        struct uring *uring = backend;
+
+        if (uring->event_fd >= 0)
+                (void)eventfd_write(uring->event_fd, 1);
 }
 
 static void prep_rw(struct io_uring_sqe *sqe, const struct dmio_op *op, int fd, bool write)
@@ -166,8 +194,12 @@ static int uring_wait(void *backend, int64_t timeout_us)
 {
         struct uring *uring = backend;
         struct io_uring_cqe *cqe;
+        eventfd_t count;
         int r;
 
+        /* Before looking, so that what comes afterwards makes it readable again. */
+        if (uring->event_fd >= 0)
+                (void)eventfd_read(uring->event_fd, &count);
         if (timeout_us == 0) {
                 r = io_uring_submit_and_get_events(&uring->ring);
         } else if (timeout_us < 0) {
@@ -207,6 +239,7 @@ const struct backend_ops backend_uring = {
         .open = uring_open,
         .close = uring_close,
         .fd = uring_fd,
+        .notify = uring_notify,
         .start = uring_start,
         .cancel = uring_cancel,
         .reap = uring_reap,

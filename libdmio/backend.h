@@ -21,8 +21,12 @@ struct backend_ops {
         int (*open)(struct dmio_queue *queue, unsigned int depth, void **ret);
         void (*close)(void *backend);
 
-        /* Readable when wait would find something. */
+        /*
+         * A descriptor that becomes readable when there may be something for wait, and from notify
+         * on. Made at the first call; a negative errno if it cannot be had.
+         */
         int (*fd)(void *backend);
+        void (*notify)(void *backend);
 
         /*
          * Take @op. False if there is no room just now: submit, and offer it again. Completion is

@@ -46,6 +46,11 @@ static bool io_op_is_known(enum dm_io_op op)
         return false;
 }
 
+static bool io_op_flushes(const struct dm_io_request *request)
+{
+        return request->op == DM_IO_FLUSH || request->flags & DM_IO_PREFLUSH;
+}
+
 /* Everything about the request that can be wrong, except its memory. */
 static int io_check(const struct dm_io_request *request, unsigned int num_regions,
                     const struct io_region *regions)
@@ -61,8 +66,9 @@ static int io_check(const struct dm_io_request *request, unsigned int num_region
                 return -EINVAL;
         if (request->mem.type > DM_IO_KMEM)
                 return -EINVAL;
+        /* A region that takes no part needs no device. */
         for (unsigned int i = 0; i < num_regions; i++)
-                if (!regions[i].bdev)
+                if (!regions[i].bdev && (regions[i].count > 0 || io_op_flushes(request)))
                         return -EINVAL;
         return 0;
 }

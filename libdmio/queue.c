@@ -227,13 +227,24 @@ void queue_complete(struct dmio_queue *queue, struct dmio_op *op, int result)
         fifo_push(&queue->done, op);
 }
 
+static bool queue_is_due(const struct dmio_queue *queue)
+{
+        return queue->done.first || atomic_load_explicit(&queue->mailbox, memory_order_relaxed);
+}
+
+/* Who polls must find the descriptor readable as long as there is something to do. */
+static void queue_notify(struct dmio_queue *queue)
+{
+        if (queue_is_due(queue) || queue->ops->is_due(queue->backend))
+                queue->ops->notify(queue->backend);
+}
+
 void queue_kick(struct dmio_queue *queue)
 {
         if (current_queue == queue || queue->processing)
                 return;
         (void)queue->ops->wait(queue->backend, 0);
-        if (queue->done.first)
-                queue_wake(queue);
+        queue_notify(queue);
 }
 
 static void queue_start_waiting(struct dmio_queue *queue)
@@ -303,11 +314,6 @@ static unsigned int queue_run(struct dmio_queue *queue)
         return n;
 }
 
-static bool queue_is_due(const struct dmio_queue *queue)
-{
-        return queue->done.first || atomic_load_explicit(&queue->mailbox, memory_order_relaxed);
-}
-
 static uint64_t now_us(void)
 {
         struct timespec ts;
@@ -373,8 +379,8 @@ int dmio_queue_process(struct dmio_queue *queue, int64_t timeout_us, unsigned in
                 r = queue->ops->wait(queue->backend, 0);
                 queue_start_waiting(queue);
         }
-        if (timeout_us >= 0 && queue_is_due(queue))
-                queue_wake(queue);
+        if (timeout_us >= 0)
+                queue_notify(queue);
         queue->processing = false;
         current_queue = NULL;
         return r < 0 ? r : (int)n;

@@ -68,7 +68,11 @@ int dmio_queue_create(struct dmio_engine *engine, struct dmio_queue **ret);
 /* Returns 0; -EBUSY with operations in flight; -EDEADLK from a callback. NULL is allowed. */
 int dmio_queue_destroy(struct dmio_queue *queue);
 
-/* Readable (POLLIN) when dmio_queue_process() has something to do. Owned by the queue. */
+/*
+ * A descriptor that is readable (POLLIN) when dmio_queue_process() has, or may have, something to
+ * do. Owned by the queue, to be polled and nothing else; it is made at the first call, on the
+ * queue's own thread. Returns a negative errno if it cannot be had.
+ */
 int dmio_queue_fd(const struct dmio_queue *queue);
 
 /*
