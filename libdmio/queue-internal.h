@@ -37,6 +37,7 @@ struct dmio_queue {
         bool processing;
 
         _Atomic(struct dmio_task *) mailbox; /* newest first */
+        _Atomic(int) poll_fd;                /* what dmio_queue_fd() gave out, or -EBADF */
         int wakeup_fd;
         uint64_t wakeup_value;
         struct iovec wakeup_iov;

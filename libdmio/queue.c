@@ -66,14 +66,18 @@ static void queue_arm_wakeup(struct dmio_queue *queue)
                 fifo_push(&queue->waiting, &queue->wakeup_op);
 }
 
+/*
+ * From any thread: wake the queue's thread, be it asleep in the ring or in a poll of its own. The
+ * poll needs a ring of the bell for itself: that a completion which one event counter's write
+ * brings about makes another one readable is not to be relied on (Linux 6.18 does it once).
+ */
 static void queue_wake(struct dmio_queue *queue)
 {
-        uint64_t one = 1;
-        ssize_t n;
+        int poll_fd = atomic_load_explicit(&queue->poll_fd, memory_order_acquire);
 
-        do
-                n = write(queue->wakeup_fd, &one, sizeof(one));
-        while (n < 0 && errno == EINTR);
+        (void)eventfd_write(queue->wakeup_fd, 1);
+        if (poll_fd >= 0)
+                (void)eventfd_write(poll_fd, 1);
 }
 
 int dmio_queue_create(struct dmio_engine *engine, struct dmio_queue **ret)
@@ -100,6 +104,7 @@ int dmio_queue_create(struct dmio_engine *engine, struct dmio_queue **ret)
         fifo_init(&queue->waiting);
         fifo_init(&queue->done);
         list_init(&queue->starved);
+        atomic_init(&queue->poll_fd, -EBADF);
         queue->wakeup_fd = eventfd(0, EFD_CLOEXEC);
         if (queue->wakeup_fd < 0) {
                 r = -errno;
@@ -147,9 +152,12 @@ int dmio_queue_destroy(struct dmio_queue *queue)
         return 0;
 }
 
-int dmio_queue_fd(const struct dmio_queue *queue)
+int dmio_queue_fd(struct dmio_queue *queue)
 {
-        return queue->ops->fd(queue->backend);
+        int fd = queue->ops->fd(queue->backend);
+
+        atomic_store_explicit(&queue->poll_fd, fd, memory_order_release);
+        return fd;
 }
 
 unsigned int dmio_queue_in_flight(const struct dmio_queue *queue)

@@ -73,7 +73,7 @@ int dmio_queue_destroy(struct dmio_queue *queue);
  * do. Owned by the queue, to be polled and nothing else; it is made at the first call, on the
  * queue's own thread. Returns a negative errno if it cannot be had.
  */
-int dmio_queue_fd(const struct dmio_queue *queue);
+int dmio_queue_fd(struct dmio_queue *queue);
 
 /*
  * Submit what is waiting, run the callbacks of what is done, run what was posted. If there was
