@@ -116,14 +116,17 @@ static void uring_notify(void *backend)
                 (void)eventfd_write(uring->event_fd, 1);
 }
 
+/* What one read or write transfers at most; a longer length does not fit the ring's 32 bits. */
+#define MAX_RW_COUNT ((size_t)0x7ffff000)
+
 static void prep_rw(struct io_uring_sqe *sqe, const struct dmio_op *op, int fd, bool write)
 {
         if (op->n_iov == 1 && write)
-                io_uring_prep_write(sqe, fd, op->iov->iov_base, (unsigned int)op->iov->iov_len,
-                                    op->offset);
+                io_uring_prep_write(sqe, fd, op->iov->iov_base,
+                                    (unsigned int)MIN(op->iov->iov_len, MAX_RW_COUNT), op->offset);
         else if (op->n_iov == 1)
-                io_uring_prep_read(sqe, fd, op->iov->iov_base, (unsigned int)op->iov->iov_len,
-                                   op->offset);
+                io_uring_prep_read(sqe, fd, op->iov->iov_base,
+                                   (unsigned int)MIN(op->iov->iov_len, MAX_RW_COUNT), op->offset);
         else if (write)
                 io_uring_prep_writev(sqe, fd, op->iov, op->n_iov, op->offset);
         else
@@ -213,7 +216,16 @@ static int uring_wait(void *backend, int64_t timeout_us)
                 r = io_uring_submit_and_wait_timeout(&uring->ring, &cqe, 1, &ts, NULL);
         }
         /* EBUSY: completions must be collected first. All of these are answered by coming again. */
-        return r >= 0 || r == -ETIME || r == -EINTR || r == -EAGAIN || r == -EBUSY ? 0 : r;
+        switch (r) {
+        case -ETIME:
+        case -EINTR:
+        case -EAGAIN:
+        case -EBUSY:
+        case -ENOMEM:
+                return 0;
+        default:
+                return MIN(r, 0);
+        }
 }
 
 static bool uring_is_due(void *backend)

@@ -55,7 +55,8 @@ static void *engine_thread(void *argument)
                 r = dmio_queue_process(engine->queue, -1, 0);
         /* Who asked for the stop may still be busy with waking the queue. */
         sem_wait_always(&engine->stop_posted);
-        (void)dmio_queue_destroy(engine->queue);
+        while (dmio_queue_destroy(engine->queue) == -EBUSY && r >= 0)
+                r = dmio_queue_process(engine->queue, 1000, 0);
         return NULL;
 }
 

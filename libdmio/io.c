@@ -3,6 +3,7 @@
  * dm_io(): check a request, copy what the caller may reuse, start a leg for each region, and tell
  * the result when the last one is done.
  */
+#include <assert.h>
 #include <errno.h>
 #include <semaphore.h>
 
@@ -144,7 +145,7 @@ static int io_new(const struct dm_io_request *request, unsigned int num_regions,
                         .bdev = regions[i].bdev,
                         .sector = regions[i].sector,
                         /* Too many to be counted in bytes are too many for any device. */
-                        .bytes = MIN(regions[i].count, (sector_t)INT64_MAX >> DMIO_SECTOR_SHIFT)
+                        .bytes = MIN(regions[i].count, (sector_t)UINT64_MAX >> DMIO_SECTOR_SHIFT)
                                  << DMIO_SECTOR_SHIFT,
                 };
                 list_init(&io->legs[i].starved);
@@ -158,6 +159,7 @@ static void io_tell(struct io *io)
 {
         struct dm_io_client *client = io->client;
         unsigned long error_bits = 0;
+        static_assert(sizeof(error_bits) * 8 == DM_IO_MAX_REGIONS, "one bit for each region");
         void *context = io->context;
         io_notify_fn fn = io->fn;
 
@@ -237,13 +239,13 @@ static struct dmio_queue *io_choose_queue(const struct dm_io_request *request)
         return own ?: dmio_engine_queue(engine);
 }
 
-static int io_wait(struct io_sync *sync, struct dmio_queue *queue)
+static void io_wait(struct io_sync *sync, struct dmio_queue *queue)
 {
         if (sync->own_queue)
-                return queue_process_until(queue, &sync->done);
-        while (sem_wait(&sync->sem) < 0)
-                ; /* EINTR: the result is worth waiting for */
-        return 0;
+                queue_process_until(queue, &sync->done);
+        else
+                while (sem_wait(&sync->sem) < 0)
+                        ; /* EINTR: the result is worth waiting for */
 }
 
 int dm_io(const struct dm_io_request *request, unsigned int num_regions,
@@ -286,10 +288,8 @@ int dm_io(const struct dm_io_request *request, unsigned int num_regions,
         sync.own_queue = dmio_queue_is_mine(queue);
         sem_init(&sync.sem, 0, 0);
         io_submit(io);
-        r = io_wait(&sync, queue);
+        io_wait(&sync, queue);
         sem_destroy(&sync.sem);
-        if (r < 0)
-                return r;
         if (sync_error_bits)
                 *sync_error_bits = sync.error_bits;
         return sync.error_bits ? -EIO : 0;

@@ -35,8 +35,10 @@ struct dmio_queue {
         struct op_fifo done;      /* results there, callbacks due */
         struct list starved;      /* legs that wait for memory: struct leg.starved (leg.c) */
         bool processing;
+        bool wakeup_due; /* the read of the event counter found no room yet */
 
         _Atomic(struct dmio_task *) mailbox; /* newest first */
+        _Atomic(unsigned int) n_posting;     /* threads inside of dmio_queue_post() */
         _Atomic(int) poll_fd;                /* what dmio_queue_fd() gave out, or -EBADF */
         int wakeup_fd;
         uint64_t wakeup_value;
@@ -57,8 +59,11 @@ void queue_kick(struct dmio_queue *queue);
 /* The queue of @engine that the calling thread drives, or NULL. */
 struct dmio_queue *queue_of_thread(const struct dmio_engine *engine);
 
+/* In the child of a fork(): the queues that the thread drove are the parent's. */
+void queue_forget_thread(void);
+
 /* True while the calling thread runs a callback of any queue. */
 bool queue_in_callback(void);
 
 /* Drive the queue until *@done is set; from its own thread, outside of callbacks. */
-int queue_process_until(struct dmio_queue *queue, const bool *done);
+void queue_process_until(struct dmio_queue *queue, const bool *done);

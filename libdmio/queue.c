@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <assert.h>
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -41,6 +42,7 @@ static struct dmio_op *fifo_pop(struct op_fifo *fifo)
 }
 
 static void queue_arm_wakeup(struct dmio_queue *queue);
+static void queue_start_waiting(struct dmio_queue *queue);
 
 static void queue_woken(struct dmio_op *op, int result)
 {
@@ -62,8 +64,7 @@ static void queue_arm_wakeup(struct dmio_queue *queue)
                 .n_iov = 1,
                 .fn = queue_woken,
         };
-        if (!queue->ops->start(queue->backend, &queue->wakeup_op))
-                fifo_push(&queue->waiting, &queue->wakeup_op);
+        queue->wakeup_due = !queue->ops->start(queue->backend, &queue->wakeup_op);
 }
 
 /*
@@ -142,6 +143,9 @@ int dmio_queue_destroy(struct dmio_queue *queue)
         if (queue->n_in_flight > 0 || queue->n_pieces > 0 || atomic_load(&queue->mailbox))
                 return -EBUSY;
 
+        /* A post that brought us here may not have returned yet; it is about to. */
+        while (atomic_load_explicit(&queue->n_posting, memory_order_acquire) > 0)
+                sched_yield();
         for (size_t i = 0; i < ARRAY_SIZE(own_queues); i++)
                 if (own_queues[i] == queue)
                         own_queues[i] = NULL;
@@ -178,6 +182,13 @@ struct dmio_queue *queue_of_thread(const struct dmio_engine *engine)
         return NULL;
 }
 
+void queue_forget_thread(void)
+{
+        current_queue = NULL;
+        for (size_t i = 0; i < ARRAY_SIZE(own_queues); i++)
+                own_queues[i] = NULL;
+}
+
 bool queue_in_callback(void)
 {
         return current_queue != NULL;
@@ -187,15 +198,19 @@ void dmio_queue_post(struct dmio_queue *queue, struct dmio_task *task)
 {
         struct dmio_task *newest = atomic_load_explicit(&queue->mailbox, memory_order_relaxed);
 
+        atomic_fetch_add_explicit(&queue->n_posting, 1, memory_order_relaxed);
         do
                 task->next = newest;
         while (!atomic_compare_exchange_weak_explicit(&queue->mailbox, &newest, task,
                                                       memory_order_acq_rel, memory_order_relaxed));
 
-        /* Somebody found it empty before us: he has rung. Within process() it is looked at anyway.
+        /*
+         * Whoever finds it empty rings; within process() it is looked at anyway. The task may have
+         * run, and be gone, by now; the queue waits for us before it goes.
          */
         if (!newest && current_queue != queue)
                 queue_wake(queue);
+        atomic_fetch_sub_explicit(&queue->n_posting, 1, memory_order_release);
 }
 
 void dmio_queue_submit(struct dmio_queue *queue, struct dmio_op *op)
@@ -252,6 +267,10 @@ void queue_kick(struct dmio_queue *queue)
         if (current_queue == queue || queue->processing)
                 return;
         (void)queue->ops->wait(queue->backend, 0);
+        queue_start_waiting(queue);
+        while (queue->ops->has_unsubmitted(queue->backend) &&
+               queue->ops->wait(queue->backend, 0) >= 0)
+                queue_start_waiting(queue);
         queue_notify(queue);
 }
 
@@ -259,14 +278,12 @@ static void queue_start_waiting(struct dmio_queue *queue)
 {
         struct dmio_op *op;
 
-        while ((op = queue->waiting.first) != NULL) {
-                bool is_wakeup = op == &queue->wakeup_op;
-
-                if (!is_wakeup && queue->n_started >= queue->depth)
-                        return;
+        if (queue->wakeup_due)
+                queue_arm_wakeup(queue);
+        while ((op = queue->waiting.first) != NULL && queue->n_started < queue->depth) {
                 if (!queue->ops->start(queue->backend, op))
                         return;
-                queue->n_started += !is_wakeup;
+                queue->n_started++;
                 fifo_pop(&queue->waiting);
         }
 }
@@ -358,6 +375,14 @@ static int queue_rest(struct dmio_queue *queue, int64_t timeout_us, unsigned int
                 if (r < 0 || queue_is_due(queue))
                         return r;
         }
+        /* What found no room in the ring goes out before anybody sleeps: nothing else may end it.
+         */
+        while (queue->wakeup_due || (queue->waiting.first && queue->n_started < queue->depth)) {
+                r = queue->ops->wait(queue->backend, 0);
+                if (r < 0)
+                        return r;
+                queue_start_waiting(queue);
+        }
         return queue->ops->wait(queue->backend, timeout_us);
 }
 
@@ -389,18 +414,22 @@ int dmio_queue_process(struct dmio_queue *queue, int64_t timeout_us, unsigned in
         }
         if (timeout_us >= 0)
                 queue_notify(queue);
+        else if (r >= 0 && queue_is_due(queue))
+                r = queue->ops->wait(queue->backend,
+                                     0); /* tasks that beget tasks must not keep I/O out */
         queue->processing = false;
         current_queue = NULL;
         return r < 0 ? r : (int)n;
 }
 
-int queue_process_until(struct dmio_queue *queue, const bool *done)
+void queue_process_until(struct dmio_queue *queue, const bool *done)
 {
-        int r = 0;
+        const struct timespec pause = { .tv_nsec = 1000000 };
 
-        while (!*done && r >= 0)
-                r = dmio_queue_process(queue, -1, 0);
-        if (r >= 0)
-                queue_kick(queue);
-        return r;
+        /* What the ring is busy with refers to the caller: there is no leaving before it is done.
+         */
+        while (!*done)
+                if (dmio_queue_process(queue, -1, 0) < 0)
+                        (void)nanosleep(&pause, NULL);
+        queue_kick(queue);
 }

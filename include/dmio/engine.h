@@ -14,7 +14,9 @@
  *   dmio_queue_create() on the threads that will drive them, watches dmio_queue_fd() for POLLIN
  *   with its other descriptors and calls dmio_queue_process(); or lets dmio_queue_process() sleep.
  *
- * Callbacks never run inside the call that submits; they run inside dmio_queue_process() only.
+ * Callbacks never run inside the call that submits. They run inside dmio_queue_process(), and
+ * inside the calls that wait by driving the caller's own queue: a synchronous dm_io(), and
+ * dm_io_client_destroy().
  */
 
 #include <stdbool.h>
@@ -46,9 +48,9 @@ struct dmio_engine_options {
 int dmio_engine_create(const struct dmio_engine_options *options, struct dmio_engine **ret);
 
 /*
- * Stop the engine's thread and free everything; no other call on the engine may be under way.
- * Returns 0; -EBUSY if clients, or queues made by
- * the program, still exist; -EDEADLK from one of its callbacks. NULL is allowed.
+ * Stop the engine's thread, once the operations on its queue are done, and free everything; no
+ * other call on the engine may be under way. Returns 0; -EBUSY if clients, or queues made by the
+ * program, still exist; -EDEADLK from one of its callbacks. NULL is allowed.
  */
 int dmio_engine_destroy(struct dmio_engine *engine);
 
@@ -61,7 +63,7 @@ struct dmio_queue *dmio_engine_queue(struct dmio_engine *engine);
 /*
  * Create a queue that belongs to the calling thread, which must be the one that destroys it.
  * Only dmio_queue_post() and dm_io() may be called on it from other threads. Errors as
- * dmio_engine_create().
+ * dmio_engine_create(), and -EMFILE for a fifth queue of one thread.
  */
 int dmio_queue_create(struct dmio_engine *engine, struct dmio_queue **ret);
 
