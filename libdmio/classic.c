@@ -31,6 +31,7 @@ static void classic_forget(void)
 {
         pthread_mutex_init(&classic.lock, NULL);
         pthread_cond_init(&classic.unused, NULL);
+        queue_forget_thread();
         classic.engine = NULL;
         classic.client = NULL;
         classic.got = false;
@@ -60,27 +61,11 @@ static int classic_start(void)
         return r;
 }
 
-/*
- * Under the lock. Not with requests in flight, nor from a callback. Whoever is on his way out of a
- * call, his request done, is waited for.
- */
+/* Under the lock, nobody inside, no callback running. */
 static int classic_stop(void)
 {
-        struct dm_io_client_stats stats;
-        int r;
+        int r = dm_io_client_destroy(classic.client);
 
-        if (queue_in_callback())
-                return -EBUSY;
-        for (;;) {
-                dm_io_client_stats(classic.client, &stats);
-                if (stats.in_flight > 0)
-                        return -EBUSY;
-                if (classic.users == 0)
-                        break;
-                pthread_cond_wait(&classic.unused, &classic.lock);
-        }
-
-        r = dm_io_client_destroy(classic.client);
         if (r < 0)
                 return r;
         classic.client = NULL;
@@ -89,6 +74,40 @@ static int classic_stop(void)
                 classic.engine = NULL;
         classic.got = false;
         return r;
+}
+
+/*
+ * One try at a put, under the lock. Not to 0 with requests in flight, nor from a callback. Whoever
+ * is on his way out of a call or a callback, his request done, is waited for, without the lock,
+ * because he may need it; what was true before the wait need not be afterwards: 1 says look again.
+ */
+static int classic_try_put(unsigned int num_pages)
+{
+        struct dm_io_client_stats stats;
+
+        if (!classic.got || num_pages > classic.pages)
+                return -EINVAL;
+        if (num_pages < classic.pages)
+                return dm_io_client_put(classic.client, num_pages);
+        if (queue_in_callback())
+                return -EBUSY;
+        dm_io_client_stats(classic.client, &stats);
+        if (stats.in_flight > 0)
+                return -EBUSY;
+        if (classic.users > 0) {
+                pthread_cond_wait(&classic.unused, &classic.lock);
+                return 1;
+        }
+        if (client_is_idle(classic.client))
+                return classic_stop();
+
+        classic.users++;
+        pthread_mutex_unlock(&classic.lock);
+        client_wait_callbacks(classic.client);
+        pthread_mutex_lock(&classic.lock);
+        if (--classic.users == 0)
+                pthread_cond_broadcast(&classic.unused);
+        return 1;
 }
 
 int dm_io_get(unsigned int num_pages)
@@ -112,13 +131,9 @@ int dm_io_put(unsigned int num_pages)
         int r;
 
         pthread_mutex_lock(&classic.lock);
-        if (!classic.got || num_pages > classic.pages) {
-                r = -EINVAL;
-        } else if (num_pages < classic.pages) {
-                r = dm_io_client_put(classic.client, num_pages);
-        } else {
-                r = classic_stop();
-        }
+        do
+                r = classic_try_put(num_pages);
+        while (r > 0);
         if (r == 0)
                 classic.pages -= num_pages;
         pthread_mutex_unlock(&classic.lock);

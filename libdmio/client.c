@@ -70,12 +70,14 @@ int dm_io_client_destroy(struct dm_io_client *client)
         r = queue_in_callback() ? 0 : client_wait_idle(client);
         if (r < 0)
                 return r;
-        pool_account_stats(&client->engine->pool, &client->account, &reserved, &in_use, &waits);
-        if (in_use > 0) {
+        if (!pool_account_is_home(&client->engine->pool, &client->account)) {
+                pthread_mutex_lock(&client->lock);
                 client->closing = false;
+                pthread_mutex_unlock(&client->lock);
                 return -EBUSY;
         }
 
+        pool_account_stats(&client->engine->pool, &client->account, &reserved, &in_use, &waits);
         (void)pool_unreserve(&client->engine->pool, &client->account, reserved);
         atomic_fetch_sub(&client->engine->n_clients, 1);
         pthread_cond_destroy(&client->idle);
@@ -138,7 +140,7 @@ void client_end(struct dm_io_client *client)
 {
         pthread_mutex_lock(&client->lock);
         client->n_in_callbacks--;
-        if (client->n_in_flight + client->n_in_callbacks == 0)
+        if (client->n_in_callbacks == 0)
                 pthread_cond_broadcast(&client->idle);
         pthread_mutex_unlock(&client->lock);
 }
@@ -151,6 +153,14 @@ bool client_is_idle(struct dm_io_client *client)
         idle = client->n_in_flight + client->n_in_callbacks == 0;
         pthread_mutex_unlock(&client->lock);
         return idle;
+}
+
+void client_wait_callbacks(struct dm_io_client *client)
+{
+        pthread_mutex_lock(&client->lock);
+        while (client->n_in_callbacks > 0)
+                pthread_cond_wait(&client->idle, &client->lock);
+        pthread_mutex_unlock(&client->lock);
 }
 
 struct page_list *dmio_pages_get(struct dm_io_client *client, unsigned int n_pages)

@@ -53,4 +53,8 @@ int client_begin(struct dm_io_client *client);
 void client_told(struct dm_io_client *client);
 void client_end(struct dm_io_client *client);
 
+/* Nothing in flight, no callback running. */
 bool client_is_idle(struct dm_io_client *client);
+
+/* Wait for the callbacks that are running to return; not from one of them. */
+void client_wait_callbacks(struct dm_io_client *client);

@@ -18,6 +18,7 @@ struct pool {
         uint64_t floor;
         uint64_t total;
         uint64_t reserved;
+        uint64_t growing;  /* pages of a reservation that memory is just being asked for */
         uint64_t promised; /* sum over the clients of what they have reserved and do not use */
         uint64_t in_use;
         uint64_t high_water;
@@ -54,5 +55,9 @@ int pool_move(struct pool *pool, struct pool_account *from, struct pool_account 
               struct page_list *pages);
 int pool_wait(struct pool *pool, struct pool_account *account, struct dmio_page_wait *wait);
 void pool_stats(struct pool *pool, struct dmio_pool_stats *ret);
+
+/* Holds nothing and waits for nothing. */
+bool pool_account_is_home(struct pool *pool, const struct pool_account *account);
+
 void pool_account_stats(struct pool *pool, struct pool_account *account, uint64_t *ret_reserved,
                         uint64_t *ret_in_use, uint64_t *ret_waits);

@@ -131,7 +131,7 @@ static struct page_list **chunk_take(struct chunk *chunk, unsigned int first, un
 
 static uint64_t pool_needed(const struct pool *pool)
 {
-        return MAX(pool->reserved + pool->floor, pool->in_use + pool->promised);
+        return MAX(pool->reserved + pool->floor, pool->in_use + pool->promised) + pool->growing;
 }
 
 /* Under the lock. Collects chunks that may go, to be freed without it. */
@@ -180,15 +180,15 @@ static bool memory_is_available(uint64_t bytes)
         return true;
 }
 
-/* Under resize_lock. Bring the pool to what the reservations plus @extra pages need. */
-static int pool_grow(struct pool *pool, uint64_t extra)
+/* Under resize_lock. Bring the pool to what it needs; pool->growing keeps it there until booked. */
+static int pool_grow(struct pool *pool)
 {
         struct list fresh = LIST_INIT(fresh);
         struct chunk *chunk, *after;
         uint64_t needed, total, n = 0;
 
         pthread_mutex_lock(&pool->lock);
-        needed = pool_needed(pool) + extra;
+        needed = pool_needed(pool);
         total = pool->total;
         pthread_mutex_unlock(&pool->lock);
 
@@ -221,7 +221,7 @@ int pool_init(struct pool *pool, unsigned int floor_pages, uint64_t limit)
         list_init(&pool->waiting);
         pthread_mutex_init(&pool->lock, NULL);
         pthread_mutex_init(&pool->resize_lock, NULL);
-        return pool_grow(pool, 0);
+        return pool_grow(pool);
 }
 
 void pool_deinit(struct pool *pool)
@@ -261,8 +261,20 @@ static bool account_may_take(const struct pool *pool, const struct pool_account 
                              uint64_t n)
 {
         uint64_t own = account_promise(account);
+        uint64_t unused = pool->total - pool->in_use;
+        uint64_t kept = pool->promised + pool->growing;
 
-        return n <= own || n - own <= pool->total - pool->in_use - pool->promised;
+        return n <= own || (unused >= kept && n - own <= unused - kept);
+}
+
+/*
+ * The same for who does not want to wait. A client's own waiters come first, but not to the pages
+ * of its reservation: the I/O that they wait for may need those.
+ */
+static bool account_may_get(const struct pool *pool, const struct pool_account *account, uint64_t n)
+{
+        return account->first_wait ? n <= account_promise(account)
+                                   : account_may_take(pool, account, n);
 }
 
 /* Under the lock; the accounts have been asked. */
@@ -291,7 +303,9 @@ static struct page_list *pool_take(struct pool *pool, struct pool_account *accou
         return pages;
 }
 
-/* Under the lock: serve those whose turn has come. A client that must go on waiting is passed by.
+/*
+ * Under the lock: serve those whose turn has come, one wait of each client in turn. A client that
+ * must go on waiting is passed by.
  */
 static void pool_serve(struct pool *pool)
 {
@@ -299,16 +313,20 @@ static void pool_serve(struct pool *pool)
         struct dmio_page_wait *wait;
 
         list_for_each_safe (account, after, &pool->waiting, link) {
-                while ((wait = account->first_wait) != NULL &&
-                       account_may_take(pool, account, wait->n_pages)) {
-                        account->first_wait = wait->next;
-                        if (!account->first_wait)
-                                account->last_wait = &account->first_wait;
-                        wait->pages = pool_take(pool, account, wait->n_pages);
-                        dmio_queue_post(wait->queue, &wait->task);
-                }
+                wait = account->first_wait;
+                if (!account_may_take(pool, account, wait->n_pages))
+                        continue;
+                account->first_wait = wait->next;
                 if (!account->first_wait)
-                        list_unlink(&account->link);
+                        account->last_wait = &account->first_wait;
+                wait->pages = pool_take(pool, account, wait->n_pages);
+                list_unlink(&account->link);
+                if (account->first_wait) {
+                        list_append(&pool->waiting, &account->link);
+                        if (&after->link == &pool->waiting)
+                                after = account;
+                }
+                dmio_queue_post(wait->queue, &wait->task);
         }
 }
 
@@ -317,16 +335,19 @@ int pool_reserve(struct pool *pool, struct pool_account *account, uint64_t n)
         int r;
 
         pthread_mutex_lock(&pool->resize_lock);
-        if (n > pool->limit || pool->reserved > pool->limit - n)
-                r = -EINVAL;
-        else
-                r = pool_grow(pool, n);
+        pthread_mutex_lock(&pool->lock);
+        r = n > pool->limit || pool->reserved > pool->limit - n ? -EINVAL : 0;
+        pool->growing = r == 0 ? n : 0;
+        pthread_mutex_unlock(&pool->lock);
+        if (r == 0)
+                r = pool_grow(pool);
+        pthread_mutex_lock(&pool->lock);
+        pool->growing = 0;
         if (r == 0) {
-                pthread_mutex_lock(&pool->lock);
                 account_change(pool, account, (int64_t)n, 0);
                 pool_serve(pool);
-                pthread_mutex_unlock(&pool->lock);
         }
+        pthread_mutex_unlock(&pool->lock);
         pthread_mutex_unlock(&pool->resize_lock);
         return r;
 }
@@ -357,7 +378,7 @@ struct page_list *pool_get(struct pool *pool, struct pool_account *account, unsi
         if (n == 0 || n > DMIO_PAGES_MAX)
                 return NULL;
         pthread_mutex_lock(&pool->lock);
-        if (!account->first_wait && account_may_take(pool, account, n))
+        if (account_may_get(pool, account, n))
                 pages = pool_take(pool, account, n);
         pthread_mutex_unlock(&pool->lock);
         return pages;
@@ -400,19 +421,17 @@ int pool_move(struct pool *pool, struct pool_account *from, struct pool_account 
               struct page_list *pages)
 {
         int64_t n = 0;
-        int r = -EAGAIN;
+        int r;
 
         for (const struct page_list *p = pages; p; p = p->next)
                 n++;
         pthread_mutex_lock(&pool->lock);
-        if (!to->first_wait) {
-                /* What the giver gets rid of is free for the taker to count on. */
-                account_change(pool, from, 0, -n);
-                r = account_may_take(pool, to, (uint64_t)n) ? 0 : -EAGAIN;
-                account_change(pool, r == 0 ? to : from, 0, n);
-                if (r == 0 && !list_is_empty(&pool->waiting))
-                        pool_serve(pool);
-        }
+        /* What the giver gets rid of is free for the taker to count on. */
+        account_change(pool, from, 0, -n);
+        r = account_may_get(pool, to, (uint64_t)n) ? 0 : -EAGAIN;
+        account_change(pool, r == 0 ? to : from, 0, n);
+        if (r == 0 && !list_is_empty(&pool->waiting))
+                pool_serve(pool);
         pthread_mutex_unlock(&pool->lock);
         return r;
 }
@@ -464,6 +483,16 @@ void pool_stats(struct pool *pool, struct dmio_pool_stats *ret)
                 .limit = pool->limit,
         };
         pthread_mutex_unlock(&pool->lock);
+}
+
+bool pool_account_is_home(struct pool *pool, const struct pool_account *account)
+{
+        bool home;
+
+        pthread_mutex_lock(&pool->lock);
+        home = account->in_use == 0 && !account->first_wait;
+        pthread_mutex_unlock(&pool->lock);
+        return home;
 }
 
 void pool_account_stats(struct pool *pool, struct pool_account *account, uint64_t *ret_reserved,

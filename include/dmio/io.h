@@ -90,7 +90,7 @@ struct dm_io_notify {
 /* What became of one region. */
 struct dm_io_leg_error {
         int error;       /* 0, or the errno (positive) of the first error */
-        sector_t sector; /* on the device: where the piece that met it begins */
+        sector_t sector; /* on the device: up to there the transfer that met it had come */
 };
 
 struct dm_io_request {
@@ -113,8 +113,9 @@ int dm_io_client_create(struct dmio_engine *engine, unsigned int num_pages,
 
 /*
  * Wait until nothing of the client is in flight, then free it; later requests get -ESHUTDOWN.
- * Returns 0; -EBUSY with pages still held, or from a callback of the engine with something of the
- * client in flight (which the callback itself is, if it is the client's). NULL is allowed.
+ * Returns 0; -EBUSY with pages still held or waited for, or from a callback of the engine with
+ * something of the client in flight (which the callback itself is, if it is the client's). NULL is
+ * allowed.
  */
 int dm_io_client_destroy(struct dm_io_client *client);
 
@@ -148,7 +149,7 @@ void dm_io_client_stats(struct dm_io_client *client, struct dm_io_client_stats *
  * -EINVAL    a read or flush of more than one region, more than 64 regions, an unknown operation,
  *            flag or kind of memory, flags that do not fit the operation, a page offset of 4096 or
  *            more, memory that is too short for the largest region, a missing pointer
- * -EDEADLK   a synchronous request from a callback of the engine
+ * -EDEADLK   a synchronous request from a callback, of whichever engine
  * -ESHUTDOWN the client is being destroyed
  * -EAGAIN    DM_IO_NOWAIT and no request context is free
  * -ENOMEM    no memory for the request

@@ -18,7 +18,7 @@
 extern "C" {
 #endif
 
-/* Pages of one chunk; also the smallest floor. */
+/* Pages of one chunk; also the floor if the program names none. */
 #define DMIO_POOL_CHUNK_PAGES 512
 
 /* Most pages that one dmio_pages_get() or dmio_pages_wait() may ask for. */
@@ -39,7 +39,8 @@ void dmio_pool_stats(struct dmio_engine *engine, struct dmio_pool_stats *ret);
  * Take @n_pages (1 to DMIO_PAGES_MAX) on behalf of @client. Returns a list that ends with NULL,
  * in the order of their addresses and in one piece where the pool has one; its links belong to the
  * pool, but the caller may cut the list and put the parts separately. The bytes are whatever was
- * there before. Returns NULL if the pages would have to be waited for, or others wait already.
+ * there before. Returns NULL if the pages would have to be waited for, or are beyond the
+ * reservation while the client waits for others.
  */
 struct page_list *dmio_pages_get(struct dm_io_client *client, unsigned int n_pages);
 
