@@ -20,7 +20,9 @@ struct block_device {
         bool read_only;
         bool direct;
         bool block;
+        bool own; /* the open file description is ours alone */
 };
 
-/* True if [sector, sector + count) lies on the device; looks again if it may have grown. */
-bool device_fits(struct block_device *bdev, sector_t sector, sector_t count);
+/* True if [sector, sector + count) lies on the device; looks again where its size may be another.
+ */
+bool device_fits(struct block_device *bdev, sector_t sector, sector_t count, bool writes);

@@ -107,8 +107,12 @@ static int device_check_type(const struct stat *st)
         return S_ISDIR(st->st_mode) ? -EISDIR : -ENOTBLK;
 }
 
-/* Find the device that @fd is in the registry or enter it there. @fd is taken in any case. */
-static int device_enter(int fd_, bool read_only, bool direct, struct block_device **ret)
+/*
+ * Find the device that @fd is in the registry or enter it there. @fd is taken in any case. Without
+ * @own its open file description is somebody else's too, who can change its flags: such a device is
+ * shared with nobody.
+ */
+static int device_enter(int fd_, bool read_only, bool direct, bool own, struct block_device **ret)
 {
         DMIO_CLEANUP(close_fdp) int fd = fd_;
         DMIO_CLEANUP(freep) struct block_device *bdev = NULL;
@@ -130,6 +134,7 @@ static int device_enter(int fd_, bool read_only, bool direct, struct block_devic
         bdev->fd = fd;
         bdev->read_only = read_only;
         bdev->direct = direct;
+        bdev->own = own;
         bdev->block = S_ISBLK(st.st_mode);
         bdev->id = bdev->block ? (struct dmio_device_id){ .device = st.st_rdev }
                                : (struct dmio_device_id){ .device = st.st_dev, .inode = st.st_ino };
@@ -143,8 +148,8 @@ static int device_enter(int fd_, bool read_only, bool direct, struct block_devic
         pthread_mutex_lock(&registry.lock);
         list_for_each (other, &registry.devices, link) {
                 if (other->id.device != bdev->id.device || other->id.inode != bdev->id.inode ||
-                    other->block != bdev->block || other->read_only != bdev->read_only ||
-                    other->direct != bdev->direct)
+                    !own || !other->own || other->block != bdev->block ||
+                    other->read_only != bdev->read_only || other->direct != bdev->direct)
                         continue;
                 other->refs++;
                 atomic_store(&other->capacity, capacity);
@@ -200,12 +205,12 @@ int dmio_device_open(const char *path, unsigned int flags, struct block_device *
         }
         if (fd < 0)
                 return fd;
-        return device_enter(fd, access_mode == O_RDONLY, direct, ret);
+        return device_enter(fd, access_mode == O_RDONLY, direct, true, ret);
 }
 
 int dmio_device_from_fd(int fd, unsigned int flags, struct block_device **ret)
 {
-        bool want_direct = !(flags & DMIO_DEVICE_BUFFERED);
+        bool want_direct = !(flags & DMIO_DEVICE_BUFFERED), is_own = true;
         char path[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
         int status, access_mode, own;
         struct stat st;
@@ -241,12 +246,13 @@ int dmio_device_from_fd(int fd, unsigned int flags, struct block_device **ret)
         if (own < 0) {
                 if (status & (O_APPEND | O_NONBLOCK))
                         return -EINVAL;
+                is_own = false;
                 want_direct = status & O_DIRECT;
                 own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
                 if (own < 0)
                         return -errno;
         }
-        return device_enter(own, access_mode == O_RDONLY, want_direct, ret);
+        return device_enter(own, access_mode == O_RDONLY, want_direct, is_own, ret);
 }
 
 struct block_device *dmio_device_ref(struct block_device *bdev)
@@ -284,9 +290,12 @@ static void device_look_again(struct block_device *bdev)
                 atomic_store(&bdev->capacity, capacity);
 }
 
-bool device_fits(struct block_device *bdev, sector_t sector, sector_t count)
+bool device_fits(struct block_device *bdev, sector_t sector, sector_t count, bool writes)
 {
-        if (range_fits(sector, count, atomic_load(&bdev->capacity)))
+        /* A file that was cut short meanwhile would silently grow again. */
+        bool stale = writes && !bdev->block;
+
+        if (!stale && range_fits(sector, count, atomic_load(&bdev->capacity)))
                 return true;
         device_look_again(bdev);
         return range_fits(sector, count, atomic_load(&bdev->capacity));

@@ -68,7 +68,7 @@ static int leg_check(const struct leg *leg)
 
         if (io_op_writes(io->op) && leg->bdev->read_only)
                 return EROFS;
-        if (!device_fits(leg->bdev, leg->sector, count))
+        if (!device_fits(leg->bdev, leg->sector, count, io_op_writes(io->op)))
                 return io_op_writes(io->op) ? ENOSPC : EIO;
         if (!is_aligned(leg->sector << DMIO_SECTOR_SHIFT, leg->bdev->logical_block) ||
             !is_aligned(leg->bytes, leg->bdev->logical_block))
@@ -82,7 +82,8 @@ static void leg_zero_rest(struct leg *leg)
         const struct io *io = leg->io;
 
         if (io->op == DM_IO_READ && io->memory_bytes > leg->issued)
-                (void)memory_zero(&leg->cursor, io->memory_bytes - leg->issued);
+                (void)memory_zero(&leg->cursor, MIN(io->memory_bytes - leg->issued,
+                                                    memory_once_around(&io->memory)));
 }
 
 void leg_start(struct leg *leg)
@@ -465,9 +466,12 @@ static void leg_run(struct leg *leg)
 
 void leg_retry_starved(struct dmio_queue *queue)
 {
-        struct leg *leg = list_first(&queue->starved, struct leg, starved);
+        struct leg *leg;
 
-        list_unlink(&leg->starved);
-        leg->n_pieces++;
-        leg_run(leg);
+        do {
+                leg = list_first(&queue->starved, struct leg, starved);
+                list_unlink(&leg->starved);
+                leg->n_pieces++;
+                leg_run(leg);
+        } while (queue->n_pieces == 0 && !list_is_empty(&queue->starved));
 }

@@ -265,3 +265,15 @@ int memory_zero(struct memory_cursor *cursor, size_t bytes)
 {
         return memory_copy(cursor, NULL, bytes, COPY_ZERO);
 }
+
+uint64_t memory_once_around(const struct memory *memory)
+{
+        uint64_t bytes = 0;
+
+        for (unsigned int i = 0; i < memory->n; i++)
+                bytes += memory->iov[i].iov_len;
+        for (const struct memory_block *block = memory->more; block; block = block->next)
+                for (size_t i = 0; i < block->n; i++)
+                        bytes += block->iov[i].iov_len;
+        return bytes;
+}

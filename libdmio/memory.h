@@ -75,3 +75,6 @@ void memory_skip(struct memory_cursor *cursor, size_t bytes);
 int memory_copy_from(struct memory_cursor *cursor, void *to, size_t bytes);
 int memory_copy_to(struct memory_cursor *cursor, const void *from, size_t bytes);
 int memory_zero(struct memory_cursor *cursor, size_t bytes);
+
+/* Bytes of the row; of a circular one, once around. */
+uint64_t memory_once_around(const struct memory *memory);
