@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * The model as JSON: the types Client, Export, Leg, Region and Pool of the interface text, used by
+ * the control channel's answers and by the .status files alike. Each returns a new object, or NULL
+ * when memory is short. Under the model's lock, or on the main loop.
+ */
+
+#include <jansson.h>
+
+#include "model/client.h"
+#include "model/export.h"
+
+json_t *describe_client(const struct client *client);
+json_t *describe_export(const struct export *export);
+json_t *describe_pool(struct model *model);
+
+/* What Status answers; counts only what @peer can see. */
+json_t *describe_daemon(struct model *model, const struct peer *peer);
+
+/* The contents of the .status files: indented JSON with a newline at the end; free() it. */
+char *describe_status_file(struct model *model, const struct node *node, const struct peer *peer);
+
+/* "EIO" and so on; for numbers without a name "errno 4711" in a buffer of the thread. */
+const char *errno_name(int error);

@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Three counters rule the life of an export:
+ *
+ *   n_open     open files. A removal that is not forced goes through only at 0, and sets
+ * OPEN_CLOSED in the same step, so that no open can slip in between. in_flight  operations, and one
+ * for being in the model. A removal takes that one away; whoever brings it to 0 posts the drained
+ * task, after which the sectors are free for others. It never rises from 0 again. refs whoever has
+ * a pointer: the model (until drained) and open files. The last one has the devices closed on a
+ * worker thread, since closing may block.
+ */
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "log.h"
+#include "model/describe.h"
+#include "model/export.h"
+#include "model/quota.h"
+#include "model/region-table.h"
+#include "util/cleanup.h"
+#include "util/macros.h"
+
+#define OPEN_CLOSED (1u << 31)
+
+static void export_drained(struct dmio_task *task);
+
+static struct export *export_free(struct export *export)
+{
+        if (!export)
+                return NULL;
+
+        range_lock_deinit(&export->ranges);
+        free(export->grants);
+        free(export->name);
+        free(export->path);
+        free(export);
+        return NULL;
+}
+
+DMIO_DEFINE_CLEANUP(struct export, export_free)
+
+static int __attribute__((__format__(__printf__, 3, 4)))
+refuse_region(struct model_refusal *refusal, unsigned int region, const char *format, ...)
+{
+        va_list arguments;
+
+        refusal->region = region;
+        va_start(arguments, format);
+        (void)vsnprintf(refusal->reason, sizeof(refusal->reason), format, arguments);
+        va_end(arguments);
+        return MODEL_E_REGION;
+}
+
+static int refuse_busy(struct model_refusal *refusal, unsigned int region,
+                       const struct grant *grant)
+{
+        refusal->region = region;
+        refusal->client = grant->client_name;
+        refusal->export = grant->export_name;
+        refusal->n_open = 0;
+        return MODEL_E_BUSY;
+}
+
+/* One region against its device. */
+static int check_region(const struct leg_spec *legs, unsigned int i,
+                        const struct dmio_device_info *info, unsigned int logical_block,
+                        bool read_only, struct model_refusal *refusal)
+{
+        sector_t block = logical_block / DMIO_SECTOR_SIZE;
+
+        if (legs[i].count == 0)
+                return refuse_region(refusal, i, "is empty");
+        if (legs[i].count != legs[0].count)
+                return refuse_region(refusal, i, "is %ju sectors long, region 0 is %ju",
+                                     (uintmax_t)legs[i].count, (uintmax_t)legs[0].count);
+        if (!range_fits(legs[i].sector, legs[i].count, info->capacity))
+                return refuse_region(refusal, i, "does not fit the device: it has %ju sectors",
+                                     (uintmax_t)info->capacity);
+        if (block > 1 && (legs[i].sector % block != 0 || legs[i].count % block != 0))
+                return refuse_region(refusal, i,
+                                     "does not begin and end at a multiple of %ju sectors, which "
+                                     "the blocks of the devices are long",
+                                     (uintmax_t)block);
+        if (info->read_only && !read_only)
+                return refuse_region(refusal, i, "is on a device that can only be read");
+        return MODEL_OK;
+}
+
+/* Two legs of a writable export on the same sectors could not differ, nor fail on their own. */
+static int check_own_overlap(const struct leg_spec *legs, unsigned int i,
+                             const struct dmio_device_info *infos, struct model_refusal *refusal)
+{
+        for (unsigned int j = 0; j < i; j++)
+                if (infos[i].id.device == infos[j].id.device &&
+                    infos[i].id.inode == infos[j].id.inode &&
+                    ranges_overlap(legs[i].sector, legs[i].count, legs[j].sector, legs[j].count))
+                        return refuse_region(refusal, i, "overlaps region %u", j);
+        return MODEL_OK;
+}
+
+static int check_regions(struct model *model, const struct leg_spec *legs, unsigned int n_legs,
+                         bool read_only, bool shared, struct dmio_device_info *infos,
+                         unsigned int *ret_logical_block, struct model_refusal *refusal)
+{
+        unsigned int logical_block = DMIO_SECTOR_SIZE;
+        int r;
+
+        for (unsigned int i = 0; i < n_legs; i++) {
+                dmio_device_info(legs[i].bdev, &infos[i]);
+                logical_block = MAX(logical_block, infos[i].logical_block);
+        }
+
+        for (unsigned int i = 0; i < n_legs; i++) {
+                const struct grant *grant;
+
+                r = check_region(legs, i, &infos[i], logical_block, read_only, refusal);
+                if (r == MODEL_OK && !read_only)
+                        r = check_own_overlap(legs, i, infos, refusal);
+                if (r != MODEL_OK)
+                        return r;
+
+                grant = region_table_find_conflict(model, &infos[i].id, legs[i].sector,
+                                                   legs[i].count, shared);
+                if (grant)
+                        return refuse_busy(refusal, i, grant);
+        }
+
+        *ret_logical_block = logical_block;
+        return MODEL_OK;
+}
+
+static int export_allocate(struct client *client, const char *name, unsigned int n_legs,
+                           struct export **ret)
+{
+        DMIO_CLEANUP(export_freep) struct export *export = NULL;
+        struct timespec now;
+
+        export = calloc(1, sizeof(*export) + n_legs * sizeof(struct leg));
+        if (!export)
+                return -ENOMEM;
+        list_init(&export->link);
+        range_lock_init(&export->ranges);
+        clock_gettime(CLOCK_REALTIME, &now);
+        export->ctime_sec = now.tv_sec;
+        export->model = client->model;
+        export->client = client;
+        export->owner = client;
+        export->uid = client->uid;
+        export->gid = client->gid;
+        export->io = client->io;
+        export->node.type = NODE_TYPE_EXPORT;
+        export->node.client = client;
+        export->node.export = export;
+        export->drained_task.fn = export_drained;
+        export->n_legs = n_legs;
+        atomic_init(&export->refs, 1);
+        atomic_init(&export->in_flight, 1);
+
+        export->name = strdup(name);
+        export->grants = calloc(n_legs, sizeof(*export->grants));
+        if (!export->name || !export->grants)
+                return -ENOMEM;
+        if (asprintf(&export->path, "%s/%s/%s", client->model->mount ?: "", client->name, name) <
+            0) {
+                export->path = NULL;
+                return -ENOMEM;
+        }
+
+        *ret = DMIO_TAKE(export);
+        return 0;
+}
+
+static int export_enter(struct export *export, const struct dmio_device_info *infos)
+{
+        struct client *client = export->owner;
+        struct model *model = export->model;
+        int r;
+
+        pthread_mutex_lock(&model->lock);
+        r = model_add_node(model, &export->node);
+        if (r == 0) {
+                for (unsigned int i = 0; i < export->n_legs; i++) {
+                        export->grants[i] = (struct grant){
+                                .id = infos[i].id,
+                                .sector = export->legs[i].spec.sector,
+                                .count = export->legs[i].spec.count,
+                                .export = export,
+                                .client_name = client->name,
+                                .export_name = export->name,
+                                .shared = export->shared,
+                                .writable = !export->read_only,
+                        };
+                        region_table_add(model, &export->grants[i]);
+                }
+                list_append(&client->exports, &export->link);
+                client->n_exports++;
+                model->n_exports++;
+        }
+        pthread_mutex_unlock(&model->lock);
+        return r;
+}
+
+int export_new(struct client *client, const char *name, struct leg_spec *legs, unsigned int n_legs,
+               bool read_only, bool shared, enum export_cache cache, struct export **ret,
+               struct model_refusal *refusal)
+{
+        DMIO_CLEANUP(export_freep) struct export *export = NULL;
+        struct dmio_device_info infos[DM_IO_MAX_REGIONS];
+        struct model *model = client->model;
+        unsigned int logical_block;
+        uint64_t limit;
+        int r;
+
+        if (n_legs < 1 || n_legs > DM_IO_MAX_REGIONS)
+                return -EINVAL;
+        if (client->closing)
+                return MODEL_E_CLOSING;
+        if (!model_name_is_valid(name))
+                return MODEL_E_NAME;
+        if (client_find_export(client, name))
+                return MODEL_E_EXISTS;
+        r = check_regions(model, legs, n_legs, read_only, shared, infos, &logical_block, refusal);
+        if (r != MODEL_OK)
+                return r;
+
+        r = export_allocate(client, name, n_legs, &export);
+        if (r < 0)
+                return r;
+        export->read_only = read_only;
+        export->shared = shared;
+        export->cache = cache;
+        export->sectors = legs[0].count;
+        export->logical_block = logical_block;
+        for (unsigned int i = 0; i < n_legs; i++)
+                export->legs[i].spec = legs[i];
+
+        r = quota_charge(model, client->uid, QUOTA_EXPORTS, 1, &limit);
+        if (r > 0) {
+                refusal->limit = quota_name(QUOTA_EXPORTS);
+                refusal->value = limit;
+                return MODEL_E_LIMIT;
+        }
+        if (r == 0) {
+                r = export_enter(export, infos);
+                if (r < 0)
+                        quota_release(model, client->uid, QUOTA_EXPORTS, 1);
+        }
+        if (r < 0)
+                return r;
+
+        *ret = DMIO_TAKE(export);
+        return MODEL_OK;
+}
+
+/* Nothing is in flight any more, and nothing ever will be. In a callback of the main queue. */
+static void export_drained(struct dmio_task *task)
+{
+        struct export *export = container_of(task, struct export, drained_task);
+        struct client *owner = export->owner;
+        void (*removed)(void *userdata) = export->removed;
+        void *userdata = export->removed_userdata;
+
+        pthread_mutex_lock(&export->model->lock);
+        for (unsigned int i = 0; i < export->n_legs; i++)
+                list_unlink(&export->grants[i].link);
+        pthread_mutex_unlock(&export->model->lock);
+
+        quota_release(export->model, export->uid, QUOTA_EXPORTS, 1);
+        export->owner = NULL;
+        export->io = NULL;
+        export_unref(export);
+
+        if (removed)
+                removed(userdata);
+        owner->n_draining--;
+        client_continue_close(owner);
+}
+
+/* Returns false if somebody has it open and that matters. */
+static bool refuse_opens(struct export *export, bool force)
+{
+        unsigned int none = 0;
+
+        if (!force)
+                return atomic_compare_exchange_strong(&export->n_open, &none, OPEN_CLOSED);
+        atomic_fetch_or(&export->n_open, OPEN_CLOSED);
+        return true;
+}
+
+int export_remove(struct export *export, bool force, void (*removed)(void *userdata),
+                  void *userdata, struct model_refusal *refusal)
+{
+        struct model *model = export->model;
+        struct client *client = export->client;
+
+        if (!refuse_opens(export, force)) {
+                refusal->client = client->name;
+                refusal->export = export->name;
+                refusal->n_open = export_n_open(export);
+                return MODEL_E_BUSY;
+        }
+        export->removed = removed;
+        export->removed_userdata = userdata;
+
+        pthread_mutex_lock(&model->lock);
+        list_unlink(&export->link);
+        client->n_exports--;
+        client->n_draining++;
+        model->n_exports--;
+        model_remove_node(model, &export->node);
+        export->client = NULL;
+        export->node.client = NULL;
+        pthread_mutex_unlock(&model->lock);
+
+        atomic_store(&export->gone, true);
+        export_end(export);
+        return MODEL_OK;
+}
+
+struct export *export_ref(struct export *export)
+{
+        atomic_fetch_add_explicit(&export->refs, 1, memory_order_relaxed);
+        return export;
+}
+
+static void close_devices(struct worker_job *job)
+{
+        struct export *export = container_of(job, struct export, close_job);
+
+        for (unsigned int i = 0; i < export->n_legs; i++) {
+                dmio_device_close(export->legs[i].spec.bdev);
+                free(export->legs[i].spec.device);
+        }
+        export_free(export);
+}
+
+/* The worker takes jobs from the main loop only. */
+static void submit_close(struct dmio_task *task)
+{
+        struct export *export = container_of(task, struct export, free_task);
+
+        export->close_job.run = close_devices;
+        worker_submit(export->model->worker, &export->close_job);
+}
+
+struct export *export_unref(struct export *export)
+{
+        if (!export)
+                return NULL;
+        if (atomic_fetch_sub_explicit(&export->refs, 1, memory_order_acq_rel) == 1) {
+                export->free_task.fn = submit_close;
+                dmio_queue_post(export->model->queue, &export->free_task);
+        }
+        return NULL;
+}
+
+int export_begin(struct export *export)
+{
+        unsigned int n = atomic_load_explicit(&export->in_flight, memory_order_relaxed);
+
+        do {
+                if (n == 0)
+                        return -ENODEV;
+        } while (!atomic_compare_exchange_weak(&export->in_flight, &n, n + 1));
+
+        if (atomic_load(&export->gone)) {
+                export_end(export);
+                return -ENODEV;
+        }
+        return 0;
+}
+
+void export_end(struct export *export)
+{
+        if (atomic_fetch_sub_explicit(&export->in_flight, 1, memory_order_acq_rel) == 1)
+                dmio_queue_post(export->model->queue, &export->drained_task);
+}
+
+int export_open(struct export *export)
+{
+        unsigned int n = atomic_load_explicit(&export->n_open, memory_order_relaxed);
+
+        do {
+                if (n & OPEN_CLOSED)
+                        return -ENODEV;
+        } while (!atomic_compare_exchange_weak(&export->n_open, &n, n + 1));
+        return 0;
+}
+
+void export_close(struct export *export)
+{
+        atomic_fetch_sub(&export->n_open, 1);
+}
+
+unsigned int export_n_open(const struct export *export)
+{
+        return atomic_load_explicit(&export->n_open, memory_order_relaxed) & ~OPEN_CLOSED;
+}
+
+void export_leg_error(struct export *export, unsigned int leg, int error, bool fail)
+{
+        struct leg *entry = &export->legs[leg];
+
+        atomic_store_explicit(&entry->last_error, error, memory_order_relaxed);
+        atomic_fetch_add_explicit(&entry->errors, 1, memory_order_relaxed);
+        if (!fail || atomic_exchange(&entry->state, LEG_FAILED) == LEG_FAILED)
+                return;
+        log_warning("Leg %u of '%s' has failed (%s, %s) and takes part in nothing any more", leg,
+                    export->path, entry->spec.device, errno_name(error));
+}
+
+bool export_error_is_harmless(int error)
+{
+        return error == EOPNOTSUPP;
+}

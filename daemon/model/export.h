@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * An export: the file <mount>/<client>/<name>, a list of 1 to 64 legs of equal length.
+ *
+ * Life: made by export_new(), it is found through the model until export_remove(). Open files and
+ * I/O in flight hold references, so the memory lasts as long as somebody uses it; export->gone
+ * tells them that nothing more may be begun (ENODEV). A removal is complete, and its sectors free
+ * for others, when nothing is in flight any more.
+ *
+ * Legs: a leg that failed a write misses data, so it takes part in nothing any more for as long as
+ * the export lives. state, errors and last_error are written by queue threads and read by all.
+ */
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "model/client.h"
+#include "model/model.h"
+#include "mount/range-lock.h"
+#include "worker.h"
+
+struct grant;
+
+enum leg_state {
+        LEG_ACTIVE,
+        LEG_FAILED,
+        LEG_SYNCING, /* for healing, which does not exist yet */
+};
+
+enum export_cache {
+        EXPORT_CACHE_PAGE, /* shared writable mmap works */
+        EXPORT_CACHE_NONE,
+};
+
+/* One region of a request, opened. */
+struct leg_spec {
+        char *device; /* as it was named, for answers */
+        struct block_device *bdev;
+        sector_t sector;
+        sector_t count;
+};
+
+struct leg {
+        struct leg_spec spec;
+        _Atomic(enum leg_state) state;
+        _Atomic(uint64_t) errors;
+        _Atomic(int) last_error; /* positive errno, 0 for none */
+};
+
+struct export
+{
+        struct list link; /* client.exports */
+        struct model *model;
+        struct client *client; /* NULL once it is removed */
+        struct client *owner;  /* main loop only: the same, until it is drained */
+        char *name;
+        char *path; /* <mount>/<client>/<name> */
+        uid_t uid;
+        gid_t gid;
+        bool read_only;
+        bool shared;
+        enum export_cache cache;
+        sector_t sectors;
+        unsigned int logical_block; /* bytes: the largest of its legs */
+        struct dm_io_client *io;    /* the client's; valid while something is in flight */
+        struct node node;
+        int64_t ctime_sec; /* when it was made: the file's times */
+
+        _Atomic(unsigned int) refs;
+        _Atomic(unsigned int) n_open;    /* open files; export_n_open() */
+        _Atomic(unsigned int) in_flight; /* plus one until it is removed */
+        _Atomic(bool) gone;
+
+        struct range_lock ranges; /* writes in flight (mount/range-lock.h) */
+
+        struct grant *grants;          /* private: n_legs of them, until it is drained */
+        struct dmio_task drained_task; /* private: in_flight reached 0 */
+        struct dmio_task free_task;    /* private: refs reached 0 */
+        struct worker_job close_job;   /* private: the devices are closed */
+        void (*removed)(void *userdata);
+        void *removed_userdata;
+
+        unsigned int n_legs;
+        struct leg legs[];
+};
+
+/*
+ * Make an export of the given legs, whose names and device references are taken on success. Returns
+ * MODEL_OK; MODEL_E_NAME, MODEL_E_EXISTS, MODEL_E_LIMIT ("exports"), MODEL_E_CLOSING;
+ * MODEL_E_REGION for a region that is empty, does not fit its device or its logical block, differs
+ * in length from the first, overlaps another one of the same writable export, or is read-only;
+ * MODEL_E_BUSY for a region that overlaps an export unless both are shared; or a negative errno.
+ */
+int export_new(struct client *client, const char *name, struct leg_spec *legs, unsigned int n_legs,
+               bool read_only, bool shared, enum export_cache cache, struct export **ret,
+               struct model_refusal *refusal);
+
+/*
+ * Take the export out of the model and let what is in flight finish; then call @removed (may be
+ * NULL) once, from the main loop, never inside this call. Returns MODEL_OK, or MODEL_E_BUSY if it
+ * is open and @force is not given.
+ */
+int export_remove(struct export *export, bool force, void (*removed)(void *userdata),
+                  void *userdata, struct model_refusal *refusal);
+
+struct export *export_ref(struct export *export);
+
+/* Any thread. The last one closes the devices, through the worker. Returns NULL. */
+struct export *export_unref(struct export *export);
+
+/* Bracket of every operation on the data, any thread: 0 or -ENODEV. */
+int export_begin(struct export *export);
+void export_end(struct export *export);
+
+/* The file of an open: counts n_open. -ENODEV if it is gone. */
+int export_open(struct export *export);
+void export_close(struct export *export);
+
+/* The number of open files. */
+unsigned int export_n_open(const struct export *export);
+
+/* Count an error of a leg; with @fail the leg takes part in nothing any more. Any thread. */
+void export_leg_error(struct export *export, unsigned int leg, int error, bool fail);
+
+static inline bool leg_is_active(const struct leg *leg)
+{
+        return atomic_load_explicit(&leg->state, memory_order_acquire) == LEG_ACTIVE;
+}
+
+/* True for errnos that speak of the request, not of the leg: they never fail it. */
+bool export_error_is_harmless(int error);

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * What a uid uses, against what it may use. Privileged peers are counted but not limited.
+ */
+
+#include "model/model.h"
+
+enum quota {
+        QUOTA_CLIENTS,
+        QUOTA_EXPORTS,
+        QUOTA_CONNECTIONS,
+        QUOTA_PAGES,
+        _QUOTA_MAX,
+};
+
+/* The name in errors and in the configuration: "clients", "exports", "connections", "pages". */
+const char *quota_name(enum quota quota);
+
+/*
+ * Charge @n of @quota to @uid. Returns 0; 1 if the limit forbids it, with the limit in *@ret_limit
+ * (may be NULL) and nothing charged; -ENOMEM. Main loop only.
+ */
+int quota_charge(struct model *model, uid_t uid, enum quota quota, uint64_t n, uint64_t *ret_limit);
+
+/* Give back what was charged. */
+void quota_release(struct model *model, uid_t uid, enum quota quota, uint64_t n);

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * A list, walked from end to end: it is asked when something is made and for region lists, never on
+ * the path of an export's data, and it is as long as there are legs.
+ */
+
+#include <string.h>
+
+#include "model/client.h"
+#include "model/region-table.h"
+#include "util/macros.h"
+
+static bool grant_overlaps(const struct grant *grant, const struct dmio_device_id *id,
+                           sector_t sector, sector_t count)
+{
+        return grant->id.device == id->device && grant->id.inode == id->inode &&
+               ranges_overlap(grant->sector, grant->count, sector, count);
+}
+
+struct grant *region_table_find(struct model *model, const struct dmio_device_id *id,
+                                sector_t sector, sector_t count, const struct export *except)
+{
+        struct grant *grant;
+
+        list_for_each (grant, &model->regions, link)
+                if ((!except || grant->export != except) &&
+                    grant_overlaps(grant, id, sector, count))
+                        return grant;
+        return NULL;
+}
+
+struct grant *region_table_find_conflict(struct model *model, const struct dmio_device_id *id,
+                                         sector_t sector, sector_t count, bool shared)
+{
+        struct grant *grant;
+
+        list_for_each (grant, &model->regions, link)
+                if (!(shared && grant->shared) && grant_overlaps(grant, id, sector, count))
+                        return grant;
+        return NULL;
+}
+
+struct grant *region_table_find_foreign(struct model *model, const struct client *client,
+                                        const struct dmio_device_id *id, sector_t sector,
+                                        sector_t count)
+{
+        struct grant *grant;
+
+        /* Names are unique for as long as anything of a client is left. */
+        list_for_each (grant, &model->regions, link)
+                if (!grant->shared && strcmp(grant->client_name, client->name) != 0 &&
+                    grant_overlaps(grant, id, sector, count))
+                        return grant;
+        return NULL;
+}
+
+void region_table_add(struct model *model, struct grant *grant)
+{
+        list_append(&model->regions, &grant->link);
+}

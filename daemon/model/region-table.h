@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * Who holds which sectors. One grant per leg of each export; a grant lasts until its export is
+ * removed and drained. Main loop only, except where export.c says otherwise.
+ */
+
+#include <dmio/device.h>
+
+#include "model/model.h"
+
+struct grant {
+        struct list link; /* model.regions */
+        struct dmio_device_id id;
+        sector_t sector;
+        sector_t count;
+        struct export *export;
+        const char *client_name; /* of the export, also while it drains */
+        const char *export_name;
+        bool shared;
+        bool writable;
+};
+
+/* The first grant that overlaps, not counting those of @except (may be NULL); or NULL. */
+struct grant *region_table_find(struct model *model, const struct dmio_device_id *id,
+                                sector_t sector, sector_t count, const struct export *except);
+
+/*
+ * May an Io of @client touch these sectors? NULL, or the grant of another client's export that is
+ * not shared.
+ */
+struct grant *region_table_find_foreign(struct model *model, const struct client *client,
+                                        const struct dmio_device_id *id, sector_t sector,
+                                        sector_t count);
+
+/* The first grant that a new export must not overlap: any, or with @shared those that are not. */
+struct grant *region_table_find_conflict(struct model *model, const struct dmio_device_id *id,
+                                         sector_t sector, sector_t count, bool shared);
+
+/* Enter a grant, whose fields are set; under the model's lock. list_unlink() takes it out. */
+void region_table_add(struct model *model, struct grant *grant);

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * The FUSE mount and the threads that serve it.
+ *
+ * Each queue thread owns one queue of the engine and one descriptor of /dev/fuse; requests, device
+ * I/O and replies all pass through that queue (see queue-thread.h). The functions here belong to
+ * the main loop.
+ */
+
+#include "config.h"
+#include "model/model.h"
+
+struct mount;
+
+/*
+ * Mount at config->mount (made if it is not there) and start the queue threads. Returns 0, or a
+ * negative errno after logging what failed. Sets model->mount, model->own_io and model->transport.
+ */
+int mount_new(struct model *model, const struct config *config, struct mount **ret);
+
+/*
+ * Take no more requests and let those in flight finish; then call @drained once on the main loop,
+ * never inside this call. Requests that come afterwards stay in the kernel until mount_free().
+ */
+void mount_drain(struct mount *mount, void (*drained)(void *userdata), void *userdata);
+
+/*
+ * Unmount, end the threads, free. What is still in flight is waited for, so not from a callback of
+ * the engine; exports are given back through model->queue, which must still be driven afterwards.
+ * Returns NULL.
+ */
+struct mount *mount_free(struct mount *mount);

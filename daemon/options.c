@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "options.h"
+#include "util/cleanup.h"
+#include "util/macros.h"
+
+enum {
+        OPTION_CONFIG = 1, /* below the characters, where short options would be */
+        OPTION_USER,
+        OPTION_VERSION,
+        OPTION_HELP,
+        OPTION_KEY, /* a key of the configuration, from here on */
+};
+
+static const struct {
+        const char *name;
+        const char *argument;
+        int option;
+        const char *help;
+} rows[] = {
+        { "config", "FILE", OPTION_CONFIG, "read this configuration, and FILE.d/*.conf" },
+        { "mount", "DIR", OPTION_KEY, "where the exports appear" },
+        { "control", "SOCKET", OPTION_KEY, "the control socket" },
+        { "state", "DIR", OPTION_KEY, "the folder of what lasts" },
+        { "user", NULL, OPTION_USER, "run for one user, below the XDG directories" },
+        { "backend", "NAME", OPTION_KEY, "how I/O is done: uring, threads or memory" },
+        { "queues", "N", OPTION_KEY, "threads that serve the mount" },
+        { "max-pages", "N", OPTION_KEY, "pages that may be reserved" },
+        { "log-level", "LEVEL", OPTION_KEY, "error, warning, notice, info or debug" },
+        { "version", NULL, OPTION_VERSION, "print the version" },
+        { "help", NULL, OPTION_HELP, "print this" },
+};
+
+static int print_help(void)
+{
+        printf("Usage: dmiod [OPTION...]\n"
+               "\n"
+               "Region I/O in user space: serves the exports of its clients as files.\n"
+               "\n");
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                char left[40];
+
+                (void)snprintf(left, sizeof(left), "--%s%s%s", rows[i].name,
+                               rows[i].argument ? "=" : "", rows[i].argument ?: "");
+                printf("  %-20s %s\n", left, rows[i].help);
+        }
+        printf("\n"
+               "Keys of the configuration, which the command line overrides:\n"
+               "\n");
+        config_print_keys(stdout);
+        return fflush(stdout) == 0 ? OPTIONS_DONE : -errno;
+}
+
+static int print_version(void)
+{
+        printf("dmiod " DMIO_VERSION "\n");
+        return fflush(stdout) == 0 ? OPTIONS_DONE : -errno;
+}
+
+static int add_override(struct options *options, const char *key, const char *value)
+{
+        DMIO_CLEANUP(freep) char *copy = NULL;
+        unsigned int i;
+
+        copy = strdup(value);
+        if (!copy)
+                return -ENOMEM;
+
+        /* There are fewer keys than places, so a key given again takes the place it has. */
+        for (i = 0; i < options->n_overrides; i++)
+                if (strcmp(options->overrides[i].key, key) == 0)
+                        break;
+        if (i == options->n_overrides)
+                options->n_overrides++;
+        options->overrides[i].key = key;
+        free(options->overrides[i].value);
+        options->overrides[i].value = DMIO_TAKE(copy);
+        return 0;
+}
+
+static int apply_overrides(const struct options *options, struct config *config, char **ret_message)
+{
+        for (unsigned int i = 0; i < options->n_overrides; i++) {
+                DMIO_CLEANUP(freep) char *reason = NULL;
+                int r;
+
+                r = config_set(config, options->overrides[i].key, options->overrides[i].value,
+                               &reason);
+                if (r < 0) {
+                        if (asprintf(ret_message, "--%s", reason ?: options->overrides[i].key) < 0)
+                                *ret_message = NULL;
+                        return r;
+                }
+        }
+        return 0;
+}
+
+DMIO_DEFINE_CLEANUP(struct config, config_free)
+
+/* A wrong value is a wrong command line, whatever the files say. */
+static int check_overrides(const struct options *options)
+{
+        DMIO_CLEANUP(config_freep) struct config *config = NULL;
+        DMIO_CLEANUP(freep) char *message = NULL;
+        int r;
+
+        r = config_new(options->user, &config);
+        if (r == 0)
+                r = apply_overrides(options, config, &message);
+        if (r < 0)
+                fprintf(stderr, "dmiod: %s\n", message ?: strerrordesc_np(-r));
+        return r;
+}
+
+int options_init(struct options *options, int argc, char *argv[])
+{
+        struct option table[ARRAY_SIZE(rows) + 1] = {};
+        int r;
+
+        *options = (struct options){};
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                table[i].name = rows[i].name;
+                table[i].has_arg = rows[i].argument ? required_argument : no_argument;
+                table[i].val = rows[i].option;
+        }
+
+        opterr = 0;
+        optind = 0;
+        for (;;) {
+                int row = -1, option;
+
+                option = getopt_long(argc, argv, ":", table, &row);
+                if (option < 0)
+                        break;
+
+                r = 0;
+                switch (option) {
+                case OPTION_CONFIG:
+                        free(options->config);
+                        options->config = strdup(optarg);
+                        r = options->config ? 0 : -ENOMEM;
+                        break;
+                case OPTION_USER:
+                        options->user = true;
+                        break;
+                case OPTION_VERSION:
+                        return print_version();
+                case OPTION_HELP:
+                        return print_help();
+                case OPTION_KEY:
+                        r = add_override(options, rows[row].name, optarg);
+                        break;
+                case ':':
+                        fprintf(stderr, "dmiod: option '%s' needs a value\n", argv[optind - 1]);
+                        return -EINVAL;
+                default:
+                        /* Of a word of short options, getopt_long() tells the letter only. */
+                        if (optopt > OPTION_KEY)
+                                fprintf(stderr, "dmiod: option '-%c' is not known\n", optopt);
+                        else if (optopt > 0)
+                                fprintf(stderr, "dmiod: option '%s' takes no value\n",
+                                        argv[optind - 1]);
+                        else
+                                fprintf(stderr, "dmiod: option '%s' is not known\n",
+                                        argv[optind - 1]);
+                        return -EINVAL;
+                }
+                if (r < 0) {
+                        fprintf(stderr, "dmiod: %s\n", strerrordesc_np(-r));
+                        return r;
+                }
+        }
+        if (optind < argc) {
+                fprintf(stderr, "dmiod: unexpected argument '%s'\n", argv[optind]);
+                return -EINVAL;
+        }
+
+        r = check_overrides(options);
+        return r < 0 ? r : OPTIONS_RUN;
+}
+
+void options_deinit(struct options *options)
+{
+        for (unsigned int i = 0; i < options->n_overrides; i++)
+                free(options->overrides[i].value);
+        free(options->config);
+        *options = (struct options){};
+}
+
+int options_load(const struct options *options, struct config **ret, char **ret_message)
+{
+        DMIO_CLEANUP(config_freep) struct config *config = NULL;
+        int r;
+
+        r = config_load(options->config, options->user, &config, ret_message);
+        if (r == 0)
+                r = apply_overrides(options, config, ret_message);
+        if (r == 0)
+                r = config_check(config, ret_message);
+        if (r < 0)
+                return r;
+
+        *ret = DMIO_TAKE(config);
+        return 0;
+}

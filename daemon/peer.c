@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "peer.h"
+#include "util/cleanup.h"
+
+static bool uid_is_privileged(uid_t uid)
+{
+        return uid == 0 || uid == geteuid();
+}
+
+/* The number of groups is not known beforehand: the kernel says how much room it wants. */
+static int read_groups(int fd, gid_t **ret_groups, size_t *ret_n)
+{
+        DMIO_CLEANUP(freep) gid_t *groups = NULL;
+        socklen_t size = 0;
+
+        for (;;) {
+                gid_t *larger;
+
+                if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) == 0)
+                        break;
+                if (errno != ERANGE)
+                        return -errno;
+
+                larger = realloc(groups, size);
+                if (!larger)
+                        return -ENOMEM;
+                groups = larger;
+        }
+
+        *ret_n = size / sizeof(gid_t);
+        *ret_groups = DMIO_TAKE(groups);
+        return 0;
+}
+
+int peer_from_socket(int fd, struct peer *ret)
+{
+        struct peer peer = PEER_NULL;
+        struct ucred ucred;
+        socklen_t size = sizeof(ucred);
+        int r;
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &ucred, &size) < 0)
+                return -errno;
+
+        r = read_groups(fd, &peer.groups, &peer.n_groups);
+        if (r < 0)
+                return r;
+
+        peer.uid = ucred.uid;
+        peer.gid = ucred.gid;
+        peer.privileged = uid_is_privileged(ucred.uid);
+        *ret = peer;
+        return 0;
+}
+
+struct peer peer_from_uid(uid_t uid)
+{
+        struct peer peer = PEER_NULL;
+
+        peer.uid = uid;
+        peer.privileged = uid_is_privileged(uid);
+        return peer;
+}
+
+int peer_copy(const struct peer *from, struct peer *ret)
+{
+        gid_t *groups = NULL;
+
+        if (from->n_groups > 0) {
+                groups = malloc(from->n_groups * sizeof(gid_t));
+                if (!groups)
+                        return -ENOMEM;
+                memcpy(groups, from->groups, from->n_groups * sizeof(gid_t));
+        }
+
+        *ret = *from;
+        ret->groups = groups;
+        return 0;
+}
+
+void peer_deinit(struct peer *peer)
+{
+        free(peer->groups);
+        *peer = PEER_NULL;
+}
+
+bool peer_in_group(const struct peer *peer, gid_t gid)
+{
+        if (peer->gid == gid)
+                return true;
+
+        for (size_t i = 0; i < peer->n_groups; i++)
+                if (peer->groups[i] == gid)
+                        return true;
+        return false;
+}
