@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Reads, writes and their like: what the request asks for becomes a transfer, and the steps of the
+ * transfer follow each other as functions, in the order in which they stand here.
+ *
+ * Any byte offset and length is served. Legs are read and written in whole blocks, so a read reads
+ * the blocks around it and answers with the part that was wanted, and a write first reads the
+ * blocks that it covers in part (the edges). All that writes enters the range lock with whole
+ * blocks, also what needs no edges: it may share a leg's block with somebody else's edge.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "model/export.h"
+#include "mount/io-ops.h"
+#include "mount/mount-internal.h"
+#include "mount/page-list.h"
+#include "mount/transfer.h"
+#include "util/macros.h"
+
+/*
+ * From this size on the pages that a payload was received in go to the device, and the window gets
+ * others. Below, copying into pages of the client costs less than exchanging pages, and wins a
+ * window whose pages stay in the cache.
+ */
+#define MOVE_MIN ((size_t)32 * 1024)
+
+/* The open file, or NULL after answering. */
+static struct open_file *find_file(fuse_req_t req, const struct fuse_file_info *fi)
+{
+        struct queue_thread *thread = fuse_req_userdata(req);
+        struct open_file *file;
+
+        file = fi ? handle_table_get(&thread->mount->handles, fi->fh) : NULL;
+        if (!file)
+                fuse_reply_err(req, EBADF);
+        return file;
+}
+
+static uint64_t export_size(const struct export *export)
+{
+        return export->sectors << DMIO_SECTOR_SHIFT;
+}
+
+/* Begin a transfer of [offset, offset + length) and of the whole blocks around it. */
+static struct transfer *begin(fuse_req_t req, struct export *export, uint64_t offset,
+                              uint64_t length)
+{
+        struct transfer *transfer;
+        uint64_t block;
+        int r;
+
+        r = transfer_new(fuse_req_userdata(req), req, export, &transfer);
+        if (r < 0) {
+                fuse_reply_err(req, -r);
+                return NULL;
+        }
+
+        block = transfer_block(transfer);
+        transfer->offset = offset;
+        transfer->length = length;
+        transfer->begin = round_down(offset, block);
+        transfer->end = round_up(offset + length, block);
+        return transfer;
+}
+
+static unsigned int pages_of(uint64_t bytes)
+{
+        return (unsigned int)DIV_ROUND_UP(bytes, DMIO_PAGE_SIZE);
+}
+
+/* Reading */
+
+static void read_done(struct transfer *transfer, int error)
+{
+        if (error < 0)
+                transfer_reply_error(transfer, error);
+        else
+                transfer_reply_data(transfer, transfer->offset - transfer->begin, transfer->length);
+}
+
+static void read_send(struct transfer *transfer)
+{
+        mirror_read(transfer, transfer->begin, transfer->end - transfer->begin, transfer->data,
+                    read_done);
+}
+
+/* Replies: the data, fewer at the end, none beyond; EBADF, ENODEV, EINVAL, ENOMEM, EIO. */
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+        uint64_t at = (uint64_t)offset;
+        struct transfer *transfer;
+        struct open_file *file;
+        unsigned int n_pages;
+        uint64_t length;
+
+        file = find_file(req, fi);
+        if (!file)
+                return;
+
+        length = file->export ? export_size(file->export) : file->length;
+        length = at < length ? MIN(length - at, size) : 0;
+        if (length == 0 || !file->export) {
+                fuse_reply_buf(req, length > 0 ? file->text + at : NULL, length);
+                return;
+        }
+
+        transfer = begin(req, file->export, at, length);
+        if (!transfer)
+                return;
+
+        n_pages = pages_of(transfer->end - transfer->begin);
+        if (n_pages > DMIO_PAGES_MAX)
+                transfer_reply_error(transfer, -EINVAL);
+        else if (transfer_get_pages(transfer, n_pages))
+                read_send(transfer);
+        else
+                transfer_wait_pages(transfer, n_pages, read_send);
+}
+
+/* Writing */
+
+/*
+ * Which edges a change of [offset, offset + length) needs, in pages from @spare on. When both ends
+ * lie in the same block, the first edge is both.
+ */
+static void set_edges(struct transfer *transfer, struct page_list *spare)
+{
+        uint64_t block = transfer_block(transfer);
+        struct edge *head = &transfer->edges[0], *tail = &transfer->edges[1];
+
+        head->used = transfer->offset > transfer->begin;
+        head->offset = transfer->begin;
+        head->pages = spare;
+        tail->used = transfer->offset + transfer->length < transfer->end;
+        tail->offset = transfer->end - block;
+        tail->pages = head->used ? NULL : spare;
+        if (!head->used || !tail->used)
+                return;
+
+        if (head->offset == tail->offset) {
+                tail->used = false;
+                tail->pages = head->pages;
+        } else {
+                tail->pages = page_list_at(spare, pages_of(block));
+        }
+}
+
+static unsigned int edge_pages(const struct transfer *transfer)
+{
+        uint64_t end = transfer->offset + transfer->length;
+        unsigned int n_edges = (transfer->offset > transfer->begin) + (end < transfer->end);
+
+        return n_edges * pages_of(transfer_block(transfer));
+}
+
+static void write_done(struct transfer *transfer, int error)
+{
+        if (error < 0)
+                transfer_reply_error(transfer, error);
+        else
+                transfer_reply_written(transfer, transfer->length);
+}
+
+static void write_send(struct transfer *transfer)
+{
+        mirror_write(transfer, transfer->begin, transfer->end - transfer->begin, transfer->data,
+                     transfer->flags, write_done);
+}
+
+/* Put what the write leaves alone around what it brings. */
+static void write_merge(struct transfer *transfer)
+{
+        uint64_t head = transfer->offset - transfer->begin;
+        uint64_t end = transfer->offset + transfer->length;
+        uint64_t tail = transfer->end - end;
+
+        if (head > 0)
+                page_list_copy(transfer->data, 0, transfer->edges[0].pages, 0, head);
+        if (tail > 0)
+                page_list_copy(transfer->data, end - transfer->begin, transfer->edges[1].pages,
+                               transfer_block(transfer) - tail, tail);
+        write_send(transfer);
+}
+
+static void write_locked(struct transfer *transfer)
+{
+        if (transfer->edges[0].used || transfer->edges[1].used)
+                transfer_read_edges(transfer, write_merge);
+        else
+                write_send(transfer);
+}
+
+static void write_fill(struct transfer *transfer, const struct page_list *payload)
+{
+        uint64_t begin_to_end = transfer->end - transfer->begin;
+
+        if (edge_pages(transfer) > 0)
+                set_edges(transfer, page_list_at(transfer->data, pages_of(begin_to_end)));
+        page_list_copy(transfer->data, transfer->offset - transfer->begin, payload, 0,
+                       transfer->length);
+}
+
+static void write_unpark(struct transfer *transfer)
+{
+        write_fill(transfer, transfer->parked);
+        transfer_unpark(transfer);
+        transfer_lock_range(transfer, write_locked);
+}
+
+/*
+ * Replies: the length, less at the end; ENOSPC from the end on, as on a block device; EBADF, EROFS,
+ * ENODEV, EINVAL, ENOMEM, EIO.
+ */
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
+              struct fuse_file_info *fi)
+{
+        struct queue_thread *thread = fuse_req_userdata(req);
+        uint64_t at = (uint64_t)offset;
+        struct transfer *transfer;
+        struct open_file *file;
+        unsigned int n_pages;
+        uint64_t length;
+
+        file = find_file(req, fi);
+        if (!file)
+                return;
+        if (!file->export || file->export->read_only) {
+                fuse_reply_err(req, EROFS);
+                return;
+        }
+        if (size == 0) {
+                fuse_reply_write(req, 0);
+                return;
+        }
+
+        length = export_size(file->export);
+        if (at >= length) {
+                fuse_reply_err(req, ENOSPC);
+                return;
+        }
+        length = MIN(length - at, size);
+
+        transfer = begin(req, file->export, at, length);
+        if (!transfer)
+                return;
+
+        /* The kernel leaves it to us to keep O_SYNC and O_DSYNC. */
+        if (fi->flags & O_DSYNC)
+                transfer->flags |= DM_IO_FUA;
+
+        n_pages = pages_of(transfer->end - transfer->begin) + edge_pages(transfer);
+        if (n_pages > DMIO_PAGES_MAX || size > SESSION_MAX_WRITE) {
+                transfer_reply_error(transfer, -EINVAL);
+        } else if (length >= MOVE_MIN && edge_pages(transfer) == 0) {
+                struct page_list *payload = queue_thread_take_payload(thread, n_pages);
+
+                if (dmio_pages_move(thread->mount->io, file->export->io, payload) == 0) {
+                        transfer->pages = transfer->data = payload;
+                        transfer_lock_range(transfer, write_locked);
+                } else {
+                        transfer_park(transfer, payload);
+                        transfer_wait_pages(transfer, n_pages, write_unpark);
+                }
+        } else if (transfer_get_pages(transfer, n_pages)) {
+                write_fill(transfer, queue_thread_payload(thread));
+                transfer_lock_range(transfer, write_locked);
+        } else {
+                transfer_park(transfer, queue_thread_take_payload(thread, pages_of(length)));
+                transfer_wait_pages(transfer, n_pages, write_unpark);
+        }
+}
+
+/* Flushing */
+
+static void reply_done(struct transfer *transfer, int error)
+{
+        transfer_reply_error(transfer, error);
+}
+
+/* Replies: 0; EBADF, ENODEV, ENOMEM, EIO. */
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+        struct transfer *transfer;
+        struct open_file *file;
+
+        file = find_file(req, fi);
+        if (!file)
+                return;
+        if (!file->export || file->export->read_only) {
+                fuse_reply_err(req, 0);
+                return;
+        }
+
+        transfer = begin(req, file->export, 0, 0);
+        if (transfer)
+                mirror_flush(transfer, reply_done);
+}
+
+/* Making zeroes */
+
+static void zero_middle(struct transfer *transfer)
+{
+        uint64_t block = transfer_block(transfer);
+        uint64_t first = round_up(transfer->offset, block);
+        uint64_t last = round_down(transfer->offset + transfer->length, block);
+
+        if (first < last)
+                mirror_zero(transfer, first, last - first, reply_done);
+        else
+                transfer_reply_error(transfer, 0);
+}
+
+static void zero_edge_written(struct transfer *transfer, int error)
+{
+        const struct edge *edge = &transfer->edges[transfer->edge];
+
+        if (error < 0) {
+                transfer_reply_error(transfer, error);
+                return;
+        }
+
+        while (transfer->edge < 2 && !edge->used)
+                edge = &transfer->edges[++transfer->edge];
+        if (transfer->edge == 2) {
+                zero_middle(transfer);
+                return;
+        }
+        transfer->edge++;
+        mirror_write(transfer, edge->offset, transfer_block(transfer), edge->pages, 0,
+                     zero_edge_written);
+}
+
+static void zero_edges(struct transfer *transfer)
+{
+        uint64_t block = transfer_block(transfer);
+        uint64_t end = transfer->offset + transfer->length;
+
+        for (unsigned int i = 0; i < 2; i++) {
+                const struct edge *edge = &transfer->edges[i];
+
+                if (edge->used) {
+                        uint64_t from = MAX(transfer->offset, edge->offset);
+                        uint64_t to = MIN(end, edge->offset + block);
+
+                        page_list_zero(edge->pages, from - edge->offset, to - from);
+                }
+        }
+        transfer->edge = 0;
+        zero_edge_written(transfer, 0);
+}
+
+static void zero_locked(struct transfer *transfer)
+{
+        transfer_read_edges(transfer, zero_edges);
+}
+
+static void zero_lock(struct transfer *transfer)
+{
+        set_edges(transfer, transfer->pages);
+        transfer_lock_range(transfer, zero_locked);
+}
+
+/*
+ * PUNCH_HOLE and ZERO_RANGE, which are the same here: legs that can deallocate do.
+ *
+ * The size never changes. With KEEP_SIZE the range is clipped to it, as with any file; without, a
+ * range that reaches beyond it would have to grow the file, and gets ENOSPC like a write.
+ *
+ * Replies: 0; EOPNOTSUPP for other modes; EBADF, EROFS, ENOSPC, ENODEV, ENOMEM, EIO.
+ */
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+                  struct fuse_file_info *fi)
+{
+        uint64_t at = (uint64_t)offset, count = (uint64_t)length;
+        int what = mode & ~FALLOC_FL_KEEP_SIZE;
+        struct transfer *transfer;
+        struct open_file *file;
+        unsigned int n_pages;
+        uint64_t size;
+
+        file = find_file(req, fi);
+        if (!file)
+                return;
+        if (what != FALLOC_FL_PUNCH_HOLE && what != FALLOC_FL_ZERO_RANGE) {
+                fuse_reply_err(req, EOPNOTSUPP);
+                return;
+        }
+        if (!file->export || file->export->read_only) {
+                fuse_reply_err(req, EROFS);
+                return;
+        }
+
+        size = export_size(file->export);
+        if (!range_fits(at, count, size)) {
+                if (!(mode & FALLOC_FL_KEEP_SIZE)) {
+                        fuse_reply_err(req, ENOSPC);
+                        return;
+                }
+                count = at < size ? size - at : 0;
+        }
+        if (count == 0) {
+                fuse_reply_err(req, 0);
+                return;
+        }
+
+        transfer = begin(req, file->export, at, count);
+        if (!transfer)
+                return;
+
+        n_pages = edge_pages(transfer);
+        if (n_pages > DMIO_PAGES_MAX)
+                transfer_reply_error(transfer, -EINVAL);
+        else if (n_pages == 0)
+                transfer_lock_range(transfer, zero_locked);
+        else if (transfer_get_pages(transfer, n_pages))
+                zero_lock(transfer);
+        else
+                transfer_wait_pages(transfer, n_pages, zero_lock);
+}
+
+/*
+ * What is not known to be a hole is data: everything, up to the end. Legs that know more are not
+ * asked yet.
+ */
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi)
+{
+        struct open_file *file;
+        off_t size;
+
+        file = find_file(req, fi);
+        if (!file)
+                return;
+
+        size = (off_t)(file->export ? export_size(file->export) : file->length);
+        if (whence != SEEK_DATA && whence != SEEK_HOLE)
+                fuse_reply_err(req, EINVAL);
+        else if (offset < 0 || offset >= size)
+                fuse_reply_err(req, ENXIO);
+        else
+                fuse_reply_lseek(req, whence == SEEK_DATA ? offset : size);
+}

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "log.h"
+#include "model/export.h"
+#include "mount/mirror.h"
+#include "mount/mount-internal.h"
+#include "mount/transfer.h"
+
+/* Zeroes without end, for legs that cannot be told to make some. Only ever read. */
+static struct page zero_page;
+static struct page_list zeroes = { .next = &zeroes, .page = &zero_page };
+
+static void read_done(unsigned long error, void *context);
+static void write_done(unsigned long error, void *context);
+static void zero_done(unsigned long error, void *context);
+
+/* Errors that say nothing about the leg: it was not able to take part in this request. */
+static bool speaks_of_request(int error)
+{
+        return error == ENOMEM || export_error_is_harmless(error);
+}
+
+/* What the client is told: the few errors that a program may act on, EIO for the rest. */
+static int client_error(int error)
+{
+        switch (error) {
+        case ENOSPC:
+        case EDQUOT:
+        case EROFS:
+        case ENOMEM:
+        case EOPNOTSUPP:
+                return -error;
+        default:
+                return -EIO;
+        }
+}
+
+static struct io_region leg_region(const struct leg *leg, uint64_t offset, uint64_t length)
+{
+        return (struct io_region){
+                .bdev = leg->spec.bdev,
+                .sector = leg->spec.sector + (offset >> DMIO_SECTOR_SHIFT),
+                .count = length >> DMIO_SECTOR_SHIFT,
+        };
+}
+
+static void mirror_finish(struct transfer *transfer, int error)
+{
+        transfer->mirror.then(transfer, error);
+}
+
+static void read_next(struct transfer *transfer)
+{
+        struct mirror *mirror = &transfer->mirror;
+        struct export *export = transfer->export;
+        struct dm_io_request request = {
+                .op = DM_IO_READ,
+                .mem = { .type = DM_IO_PAGE_LIST, .ptr.pl = mirror->pages },
+                .notify = { .fn = read_done, .context = transfer },
+                .client = export->io,
+                .queue = transfer->thread->queue,
+                .leg_errors = mirror->leg_errors,
+        };
+        int r = -EIO;
+
+        for (unsigned int i = 0; i < export->n_legs; i++) {
+                struct io_region region;
+
+                if (mirror->tried & UINT64_C(1) << i || !leg_is_active(&export->legs[i]))
+                        continue;
+                mirror->tried |= UINT64_C(1) << i;
+                mirror->leg[0] = (uint8_t)i;
+
+                region = leg_region(&export->legs[i], mirror->offset, mirror->length);
+                mirror->leg_errors[0].error = 0;
+                r = dm_io(&request, 1, &region, NULL);
+                if (r == 0)
+                        return;
+                /* Nothing was submitted, which another leg would not change. */
+                mirror->first_error = -r;
+                break;
+        }
+
+        mirror_finish(transfer, client_error(mirror->first_error ? mirror->first_error : EIO));
+}
+
+static void read_done(unsigned long error, void *context)
+{
+        struct transfer *transfer = context;
+        struct mirror *mirror = &transfer->mirror;
+        unsigned int leg = mirror->leg[0];
+
+        if (error) {
+                int leg_error = mirror->leg_errors[0].error ? mirror->leg_errors[0].error : EIO;
+
+                if (!mirror->first_error)
+                        mirror->first_error = leg_error;
+                if (!speaks_of_request(leg_error))
+                        export_leg_error(transfer->export, leg, leg_error, false);
+                read_next(transfer);
+        } else if (!leg_is_active(&transfer->export->legs[leg])) {
+                /* It failed meanwhile, and may lack what has been acknowledged since. */
+                read_next(transfer);
+        } else {
+                mirror_finish(transfer, 0);
+        }
+}
+
+void mirror_read(struct transfer *transfer, uint64_t offset, uint64_t length,
+                 struct page_list *pages, mirror_fn then)
+{
+        struct mirror *mirror = &transfer->mirror;
+
+        mirror->then = then;
+        mirror->pages = pages;
+        mirror->offset = offset;
+        mirror->length = length;
+        mirror->tried = 0;
+        mirror->first_error = 0;
+        read_next(transfer);
+}
+
+/* Fill the slots with the legs that are active now: the request is about them, whatever happens. */
+static void slots_fill(struct transfer *transfer)
+{
+        struct mirror *mirror = &transfer->mirror;
+        const struct export *export = transfer->export;
+
+        mirror->n_slots = 0;
+        for (unsigned int i = 0; i < export->n_legs; i++) {
+                if (!leg_is_active(&export->legs[i]))
+                        continue;
+                mirror->leg[mirror->n_slots] = (uint8_t)i;
+                mirror->sent[mirror->n_slots] = (uint8_t)mirror->n_slots;
+                mirror->error[mirror->n_slots] = 0;
+                mirror->n_slots++;
+        }
+        mirror->n_sent = mirror->n_slots;
+}
+
+/* Send a request to the slots in mirror->sent. */
+static void slots_send(struct transfer *transfer, enum dm_io_op op, struct page_list *pages,
+                       unsigned int flags, io_notify_fn done)
+{
+        struct mirror *mirror = &transfer->mirror;
+        const struct export *export = transfer->export;
+        struct dm_io_request request = {
+                .op = op,
+                .flags = flags,
+                .mem = { .type = DM_IO_PAGE_LIST, .ptr.pl = pages },
+                .notify = { .fn = done, .context = transfer },
+                .client = export->io,
+                .queue = transfer->thread->queue,
+                .leg_errors = mirror->leg_errors,
+        };
+        struct io_region regions[DM_IO_MAX_REGIONS];
+        int r;
+
+        for (unsigned int i = 0; i < mirror->n_sent; i++) {
+                regions[i] = leg_region(&export->legs[mirror->leg[mirror->sent[i]]], mirror->offset,
+                                        mirror->length);
+                mirror->leg_errors[i].error = 0;
+        }
+
+        r = mirror->n_sent > 0 ? dm_io(&request, mirror->n_sent, regions, NULL) : -EIO;
+        if (r == 0)
+                return;
+
+        /* Not one leg was asked, so not one has an error. */
+        log_debug_errno(r, "Cannot submit a request to %s: %m", export->path);
+        for (unsigned int i = 0; i < mirror->n_sent; i++)
+                mirror->error[mirror->sent[i]] = -r;
+        mirror_finish(transfer, client_error(-r));
+}
+
+/* Take over what became of the regions just sent. */
+static void slots_collect(struct mirror *mirror, unsigned long error)
+{
+        for (unsigned int i = 0; i < mirror->n_sent; i++) {
+                int leg_error = mirror->leg_errors[i].error ? mirror->leg_errors[i].error : EIO;
+
+                mirror->error[mirror->sent[i]] = error & 1UL << i ? leg_error : 0;
+        }
+}
+
+/*
+ * What the errors in the slots mean. Under a lock, because two requests that failed on different
+ * legs must not fail both legs: each would rely on the other's.
+ */
+static int slots_judge(struct transfer *transfer)
+{
+        struct mirror *mirror = &transfer->mirror;
+        struct export *export = transfer->export;
+        int first_error = 0, harmless = 0;
+        bool taken = false;
+
+        pthread_mutex_lock(&transfer->thread->mount->judge_lock);
+        for (unsigned int i = 0; i < mirror->n_slots; i++) {
+                int error = mirror->error[i];
+
+                if (error == 0)
+                        taken |= leg_is_active(&export->legs[mirror->leg[i]]);
+                else if (speaks_of_request(error))
+                        harmless = error;
+                else if (!first_error)
+                        first_error = error;
+        }
+        for (unsigned int i = 0; i < mirror->n_slots; i++)
+                if (mirror->error[i] && !speaks_of_request(mirror->error[i]))
+                        export_leg_error(export, mirror->leg[i], mirror->error[i],
+                                         taken && leg_is_active(&export->legs[mirror->leg[i]]));
+        pthread_mutex_unlock(&transfer->thread->mount->judge_lock);
+
+        /* Legs that refused for the request's sake still count, so they must have it, too. */
+        if (harmless)
+                return client_error(harmless);
+        if (taken)
+                return 0;
+        return client_error(first_error ? first_error : EIO);
+}
+
+static void write_done(unsigned long error, void *context)
+{
+        struct transfer *transfer = context;
+
+        if (!error && transfer->mirror.n_sent == transfer->mirror.n_slots) {
+                mirror_finish(transfer, 0);
+                return;
+        }
+        slots_collect(&transfer->mirror, error);
+        mirror_finish(transfer, slots_judge(transfer));
+}
+
+static void mirror_begin(struct transfer *transfer, uint64_t offset, uint64_t length,
+                         mirror_fn then)
+{
+        struct mirror *mirror = &transfer->mirror;
+
+        mirror->then = then;
+        mirror->offset = offset;
+        mirror->length = length;
+        slots_fill(transfer);
+}
+
+void mirror_write(struct transfer *transfer, uint64_t offset, uint64_t length,
+                  struct page_list *pages, unsigned int flags, mirror_fn then)
+{
+        mirror_begin(transfer, offset, length, then);
+        slots_send(transfer, DM_IO_WRITE, pages, flags, write_done);
+}
+
+/* Legs without such an operation get the zeroes as data; then all are judged together. */
+static void zero_done(unsigned long error, void *context)
+{
+        struct transfer *transfer = context;
+        struct mirror *mirror = &transfer->mirror;
+
+        slots_collect(mirror, error);
+        mirror->n_sent = 0;
+        for (unsigned int i = 0; i < mirror->n_slots; i++)
+                if (mirror->error[i] == EOPNOTSUPP || mirror->error[i] == EINVAL)
+                        mirror->sent[mirror->n_sent++] = (uint8_t)i;
+
+        if (mirror->n_sent > 0)
+                slots_send(transfer, DM_IO_WRITE, &zeroes, 0, write_done);
+        else
+                mirror_finish(transfer, error ? slots_judge(transfer) : 0);
+}
+
+void mirror_zero(struct transfer *transfer, uint64_t offset, uint64_t length, mirror_fn then)
+{
+        mirror_begin(transfer, offset, length, then);
+        slots_send(transfer, DM_IO_WRITE_ZEROES, NULL, 0, zero_done);
+}
+
+/* A leg whose device has nothing to flush has nothing that could be lost. */
+static void flush_done(unsigned long error, void *context)
+{
+        struct transfer *transfer = context;
+        struct mirror *mirror = &transfer->mirror;
+
+        slots_collect(mirror, error);
+        for (unsigned int i = 0; i < mirror->n_slots; i++)
+                if (mirror->error[i] == EOPNOTSUPP || mirror->error[i] == EINVAL)
+                        mirror->error[i] = 0;
+        mirror_finish(transfer, error ? slots_judge(transfer) : 0);
+}
+
+void mirror_flush(struct transfer *transfer, mirror_fn then)
+{
+        mirror_begin(transfer, 0, 0, then);
+        slots_send(transfer, DM_IO_WRITE, &zeroes, DM_IO_PREFLUSH, flush_done);
+}

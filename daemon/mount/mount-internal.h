@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* What the files of the mount share. */
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <time.h>
+
+#include <dmio/dmio.h>
+
+#include "model/model.h"
+#include "mount/handle-table.h"
+#include "mount/mount-point.h"
+#include "mount/mount.h"
+#include "mount/queue-thread.h"
+
+struct mount {
+        struct model *model;
+        struct mount_point point;
+        struct handle_table handles;
+        struct dm_io_client *io; /* holds the receive windows */
+        unsigned int spin_usec;
+        time_t start;
+        pthread_mutex_t judge_lock; /* mirror.c: one verdict at a time */
+
+        pthread_mutex_t start_lock;
+        pthread_cond_t start_changed; /* the state of a thread */
+        char init[SESSION_INIT_SIZE]; /* the kernel's INIT request, for later sessions */
+        size_t init_size;             /* set before the first thread's state */
+
+        void (*drained)(void *userdata);
+        void *drained_userdata;
+        struct dmio_task drained_task; /* runs on the main loop */
+        bool draining;
+        bool drained_told;
+        _Atomic(unsigned int) n_undrained; /* threads that still have something under way */
+
+        unsigned int n_threads;
+        struct queue_thread *threads;
+};
+
+/* From a thread: it serves now (1), or cannot (a negative errno). */
+void mount_thread_started(struct queue_thread *thread, int state);
+
+/* From a thread that drains: nothing is under way any more. */
+void mount_thread_drained(struct mount *mount);

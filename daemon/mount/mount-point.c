@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/pidfd.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "mount/mount-point.h"
+#include "util/cleanup.h"
+
+#define FILE_SYSTEM_TYPE "fuse.dmiod"
+
+/* How long a mount is given to answer before it counts as alive but not served. */
+#define PROBE_TIMEOUT_MS 300
+
+/* Killed daemons may have left several mounts, one on top of the other. */
+#define DEAD_MOUNTS_MAX 64
+
+extern char **environ;
+
+/* The kernel writes space, tab, newline and backslash as three octal digits. */
+static void unescape(char *text)
+{
+        char *to = text;
+
+        for (char *from = text; *from; to++) {
+                unsigned int octal;
+
+                if (from[0] == '\\' && strlen(from) >= 4 && sscanf(from + 1, "%3o", &octal) == 1) {
+                        *to = (char)octal;
+                        from += 4;
+                } else {
+                        *to = *from++;
+                }
+        }
+        *to = '\0';
+}
+
+/* Is the topmost mount at @path one of ours? Returns 1, 0 or a negative errno. */
+static int is_ours(const char *path)
+{
+        DMIO_CLEANUP(fclosep) FILE *table = NULL;
+        DMIO_CLEANUP(freep) char *line = NULL;
+        size_t size = 0;
+        int ours = 0;
+
+        table = fopen("/proc/self/mountinfo", "re");
+        if (!table)
+                return -errno;
+
+        /* 36 35 98:0 /root /mount/point options [optional]... - type source options */
+        while (getline(&line, &size, table) >= 0) {
+                char *fields = strstr(line, " - ");
+                char *save = NULL;
+                char *where;
+
+                if (!fields)
+                        continue;
+                *fields = '\0';
+                where = strtok_r(line, " ", &save);
+                for (int i = 0; where && i < 4; i++)
+                        where = strtok_r(NULL, " ", &save);
+                if (!where)
+                        continue;
+                unescape(where);
+                if (strcmp(where, path) == 0)
+                        ours = strncmp(fields + strlen(" - "), FILE_SYSTEM_TYPE " ",
+                                       strlen(FILE_SYSTEM_TYPE " ")) == 0;
+        }
+        return ours;
+}
+
+enum probe {
+        PROBE_DEAD,     /* its daemon is gone */
+        PROBE_SERVED,   /* it answers */
+        PROBE_UNSERVED, /* a daemon has it, or its descriptor is kept, but nobody answers */
+};
+
+/*
+ * Ask a mount whether somebody is there, in a child that can be killed: the question itself may
+ * wait for ever. A child that not even SIGKILL gets out of it is left to whoever inherits it.
+ */
+static enum probe probe(const char *path)
+{
+        struct pollfd poll_fd = { .events = POLLIN };
+        int status = 0;
+        pid_t child;
+
+        child = fork();
+        if (child < 0)
+                return PROBE_UNSERVED;
+        if (child == 0) {
+                struct statfs ignored;
+
+                _exit(statfs(path, &ignored) < 0 && (errno == ENOTCONN || errno == ECONNABORTED));
+        }
+
+        poll_fd.fd = pidfd_open(child, 0);
+        if (poll_fd.fd < 0 || poll(&poll_fd, 1, PROBE_TIMEOUT_MS) <= 0) {
+                (void)kill(child, SIGKILL);
+                if (poll_fd.fd >= 0)
+                        (void)poll(&poll_fd, 1, PROBE_TIMEOUT_MS);
+                (void)close_fd(poll_fd.fd);
+                (void)waitpid(child, NULL, WNOHANG);
+                return PROBE_UNSERVED;
+        }
+
+        (void)close_fd(poll_fd.fd);
+        if (waitpid(child, &status, 0) != child)
+                return PROBE_UNSERVED;
+        return WIFEXITED(status) && WEXITSTATUS(status) == 1 ? PROBE_DEAD : PROBE_SERVED;
+}
+
+static int fusermount_detach(const char *path)
+{
+        char *argv[] = { (char *)"fusermount3", (char *)"-u", (char *)"-q", (char *)"-z",
+                         (char *)"--",          (char *)path, NULL };
+        int status = 0;
+        pid_t child;
+        int r;
+
+        r = posix_spawnp(&child, argv[0], NULL, NULL, argv, environ);
+        if (r != 0)
+                return -r;
+        while (waitpid(child, &status, 0) < 0)
+                if (errno != EINTR)
+                        return -errno;
+        return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EPERM;
+}
+
+static int detach(const char *path, bool user)
+{
+        if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
+                return 0;
+        return user ? fusermount_detach(path) : -errno;
+}
+
+static int detach_dead(const char *path, bool user)
+{
+        for (int i = 0; i < DEAD_MOUNTS_MAX; i++) {
+                int r;
+
+                r = is_ours(path);
+                if (r < 0)
+                        return log_error_errno(r, "Cannot read the table of mounts: %m");
+                if (r == 0)
+                        return 0;
+
+                switch (probe(path)) {
+                case PROBE_SERVED:
+                        log_error("Another daemon serves %s", path);
+                        return -EBUSY;
+                case PROBE_UNSERVED:
+                        log_error("%s is mounted, and somebody who does not answer keeps it; "
+                                  "unmount it first (umount -l %s)",
+                                  path, path);
+                        return -EBUSY;
+                case PROBE_DEAD:
+                        break;
+                }
+
+                r = detach(path, user);
+                if (r < 0)
+                        return log_error_errno(r, "Cannot detach the dead mount at %s: %m", path);
+                log_notice("Detached the mount that a killed daemon left at %s; files that were "
+                           "open there are lost (ENOTCONN)",
+                           path);
+        }
+        log_error("More than %d dead mounts at %s", DEAD_MOUNTS_MAX, path);
+        return -EBUSY;
+}
+
+/* For everybody to pass, whatever our umask is. Returns 1 if it was made, 0 if it was there. */
+static int make_folder(const char *path)
+{
+        if (mkdir(path, 0755) < 0)
+                return errno == EEXIST ? 0 : -errno;
+        if (chmod(path, 0755) < 0)
+                return -errno;
+        return 1;
+}
+
+/* The last component stays as it is: looking into it would touch what is mounted there. */
+static int make_canonical(const char *path, char **ret)
+{
+        DMIO_CLEANUP(freep) char *copy = NULL;
+        DMIO_CLEANUP(freep) char *parent = NULL;
+        const char *above = ".";
+        const char *name;
+        char *slash;
+        int r;
+
+        copy = strdup(path);
+        if (!copy)
+                return -ENOMEM;
+        for (size_t n = strlen(copy); n > 1 && copy[n - 1] == '/'; n--)
+                copy[n - 1] = '\0';
+
+        name = copy;
+        slash = strrchr(copy, '/');
+        if (slash) {
+                name = slash + 1;
+                *slash = '\0';
+                above = slash == copy ? "/" : copy;
+        }
+        if (*name == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+                return -EINVAL;
+
+        /* The folders above, each of which may be there already. */
+        for (char *p = strchr(copy + 1, '/'); slash && p && p < slash; p = strchr(p + 1, '/')) {
+                *p = '\0';
+                (void)make_folder(copy);
+                *p = '/';
+        }
+        if (slash && slash != copy) {
+                r = make_folder(above);
+                if (r < 0)
+                        return r;
+        }
+
+        parent = realpath(above, NULL);
+        if (!parent)
+                return -errno;
+        if (asprintf(ret, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent, name) < 0)
+                return -ENOMEM;
+        return 0;
+}
+
+int mount_point_init(struct mount_point *point, const char *path, bool user)
+{
+        DMIO_CLEANUP(freep) char *canonical = NULL;
+        int r;
+
+        r = make_canonical(path, &canonical);
+        if (r < 0)
+                return log_error_errno(r, "Cannot use %s as the mount point: %m", path);
+
+        r = detach_dead(canonical, user);
+        if (r < 0)
+                return r;
+
+        *point = (struct mount_point){ 0 };
+        r = make_folder(canonical);
+        if (r < 0)
+                return log_error_errno(r, "Cannot make the mount point %s: %m", canonical);
+        point->made = r > 0;
+
+        point->path = DMIO_TAKE(canonical);
+        return 0;
+}
+
+void mount_point_detach(struct mount_point *point)
+{
+        /* EINVAL: somebody else has done it. */
+        if (point->attached && umount2(point->path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 &&
+            errno != EINVAL)
+                log_warning_errno(-errno, "Cannot unmount %s, leaving it: %m", point->path);
+        point->attached = false;
+}
+
+void mount_point_deinit(struct mount_point *point)
+{
+        mount_point_detach(point);
+        if (point->made && rmdir(point->path) < 0 && errno != ENOENT)
+                log_debug_errno(-errno, "Cannot remove %s, leaving it: %m", point->path);
+
+        free(point->path);
+        *point = (struct mount_point){ 0 };
+}
+
+int mount_point_attach(struct mount_point *point)
+{
+        DMIO_CLEANUP(close_fdp) int fd = -EBADF;
+        char options[160];
+
+        fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+        if (fd < 0)
+                return log_error_errno(-errno, "Cannot open /dev/fuse: %m");
+
+        (void)snprintf(options, sizeof(options),
+                       "fd=%d,rootmode=40000,user_id=%u,group_id=%u,allow_other,"
+                       "default_permissions,max_read=%d",
+                       fd, (unsigned int)getuid(), (unsigned int)getgid(), MOUNT_MAX_READ);
+        if (mount("dmiod", point->path, FILE_SYSTEM_TYPE, MS_NOSUID | MS_NODEV, options) < 0)
+                return log_error_errno(-errno, "Cannot mount at %s: %m%s", point->path,
+                                       errno == EPERM ? " (not root? use --user)" : "");
+
+        point->attached = true;
+        return DMIO_TAKE_FD(fd);
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * The place in the file system where the mount goes: found, cleared of what a killed daemon left,
+ * mounted on, and left as it was.
+ *
+ * Nothing here touches a mount that somebody may serve, or fail to serve: stat(2) and its like
+ * would wait for an answer that perhaps nobody gives. The kernel's table of mounts tells as much.
+ */
+
+#include <stdbool.h>
+
+/* Most bytes of one READ, as a mount option and in the INIT reply: both must say the same. */
+#define MOUNT_MAX_READ (512 * 1024)
+
+struct mount_point {
+        char *path;    /* canonical */
+        bool made;     /* the directory is ours and goes with us */
+        bool attached; /* by mount_point_attach() */
+};
+
+/*
+ * Make @path canonical, make the directory if it is not there, and detach what a killed daemon left
+ * behind; @user: with fusermount3. Returns 0; -EBUSY if a living daemon serves there; or another
+ * negative errno. All are logged.
+ */
+int mount_point_init(struct mount_point *point, const char *path, bool user);
+
+/* Unmount what mount_point_attach() mounted, if it is still there. */
+void mount_point_detach(struct mount_point *point);
+
+/* The same; and remove the directory that was made. */
+void mount_point_deinit(struct mount_point *point);
+
+/* Open /dev/fuse and mount it there, as root. Returns the descriptor or a negative errno, logged.
+ */
+int mount_point_attach(struct mount_point *point);

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FUSE_USE_VERSION 314
+#include <fuse3/fuse_lowlevel.h>
+
+#include "log.h"
+#include "model/export.h"
+#include "mount/mount-internal.h"
+#include "mount/page-list.h"
+#include "mount/transfer.h"
+#include "util/macros.h"
+
+int transfer_new(struct queue_thread *thread, struct fuse_req *req, struct export *export,
+                 struct transfer **ret)
+{
+        struct transfer *transfer;
+        int r;
+
+        r = export_begin(export);
+        if (r < 0)
+                return r;
+
+        transfer = list_first(&thread->spare, struct transfer, link);
+        if (transfer) {
+                list_unlink(&transfer->link);
+        } else {
+                transfer = calloc(1, sizeof(*transfer));
+                if (!transfer) {
+                        export_end(export);
+                        return -ENOMEM;
+                }
+                list_init(&transfer->link);
+                transfer->thread = thread;
+        }
+
+        transfer->req = req;
+        transfer->unique = thread->current_unique;
+        transfer->export = export;
+        transfer->flags = 0;
+        transfer->edges[0].used = transfer->edges[1].used = false;
+        thread->n_transfers++;
+
+        *ret = transfer;
+        return 0;
+}
+
+void transfer_park(struct transfer *transfer, struct page_list *payload)
+{
+        transfer->parked = payload;
+        queue_thread_parked(transfer->thread);
+}
+
+void transfer_unpark(struct transfer *transfer)
+{
+        if (!transfer->parked)
+                return;
+        dmio_pages_put(transfer->thread->mount->io, transfer->parked);
+        transfer->parked = NULL;
+        queue_thread_unparked(transfer->thread);
+}
+
+/* What the export has to do with it is over before the reply, so that closing finds it idle. */
+static void transfer_leave_export(struct transfer *transfer)
+{
+        struct export *export = transfer->export;
+
+        if (!export)
+                return;
+        transfer_unlock_range(transfer);
+        if (transfer->pages)
+                dmio_pages_put(export->io, transfer->pages);
+        transfer_unpark(transfer);
+        transfer->pages = transfer->data = NULL;
+        transfer->export = NULL;
+        export_end(export);
+}
+
+void transfer_end(struct transfer *transfer)
+{
+        struct queue_thread *thread = transfer->thread;
+
+        transfer_leave_export(transfer);
+        thread->n_transfers--;
+        list_prepend(&thread->spare, &transfer->link);
+}
+
+void transfers_free(struct queue_thread *thread)
+{
+        struct transfer *transfer;
+
+        while ((transfer = list_first(&thread->spare, struct transfer, link))) {
+                list_unlink(&transfer->link);
+                free(transfer);
+        }
+}
+
+void transfer_reply_error(struct transfer *transfer, int error)
+{
+        fuse_req_t req = transfer->req;
+
+        transfer_end(transfer);
+        fuse_reply_err(req, -error);
+}
+
+/* ENOENT: who asked is gone. */
+static void reply_done(struct dmio_op *op, int result)
+{
+        struct transfer *transfer = container_of(op, struct transfer, reply);
+
+        if (result < 0 && result != -ENOENT)
+                log_debug_errno(result, "Cannot write a reply, dropping it: %m");
+        transfer_end(transfer);
+}
+
+/* The header and what is in iov from 1 on. libfuse only has to forget the request. */
+static void transfer_reply(struct transfer *transfer, unsigned int n_iov, size_t length)
+{
+        transfer->out = (struct fuse_out_header){
+                .len = (uint32_t)(sizeof(transfer->out) + length),
+                .unique = transfer->unique,
+        };
+        transfer->iov[0] = (struct iovec){ &transfer->out, sizeof(transfer->out) };
+        transfer->reply = (struct dmio_op){
+                .type = DMIO_OP_WRITEV,
+                .fd = transfer->thread->session.fd,
+                .iov = transfer->iov,
+                .n_iov = n_iov,
+                .fn = reply_done,
+        };
+        fuse_reply_none(transfer->req);
+        dmio_queue_submit(transfer->thread->queue, &transfer->reply);
+}
+
+void transfer_reply_data(struct transfer *transfer, uint64_t skip, uint64_t length)
+{
+        size_t n_iov;
+
+        n_iov = page_list_to_iovec(transfer->data, skip, length, transfer->iov + 1);
+        transfer_reply(transfer, (unsigned int)(1 + n_iov), length);
+}
+
+void transfer_reply_written(struct transfer *transfer, uint64_t length)
+{
+        transfer_leave_export(transfer);
+        transfer->write_out = (struct fuse_write_out){ .size = (uint32_t)length };
+        transfer->iov[1] = (struct iovec){ &transfer->write_out, sizeof(transfer->write_out) };
+        transfer_reply(transfer, 2, sizeof(transfer->write_out));
+}
+
+static void pages_granted(struct dmio_page_wait *wait, struct page_list *pages)
+{
+        struct transfer *transfer = container_of(wait, struct transfer, wait);
+
+        transfer->pages = transfer->data = pages;
+        transfer->have_pages(transfer);
+}
+
+bool transfer_get_pages(struct transfer *transfer, unsigned int n_pages)
+{
+        transfer->pages = transfer->data = dmio_pages_get(transfer->export->io, n_pages);
+        return transfer->pages != NULL;
+}
+
+void transfer_wait_pages(struct transfer *transfer, unsigned int n_pages, transfer_step_fn then)
+{
+        int r;
+
+        transfer->have_pages = then;
+        transfer->wait = (struct dmio_page_wait){
+                .client = transfer->export->io,
+                .queue = transfer->thread->queue,
+                .n_pages = n_pages,
+                .fn = pages_granted,
+        };
+        r = dmio_pages_wait(&transfer->wait);
+        if (r < 0) {
+                log_debug_errno(r, "%u pages can never be had for %s: %m", n_pages,
+                                transfer->export->path);
+                transfer_reply_error(transfer, -ENOMEM);
+        }
+}
+
+static void range_granted(struct dmio_task *task)
+{
+        struct transfer *transfer = container_of(task, struct transfer, range.task);
+
+        transfer->have_range(transfer);
+}
+
+void transfer_lock_range(struct transfer *transfer, transfer_step_fn then)
+{
+        transfer->have_range = then;
+        transfer->range.offset = transfer->begin;
+        transfer->range.length = transfer->end - transfer->begin;
+        transfer->range.queue = transfer->thread->queue;
+        transfer->range.task.fn = range_granted;
+        transfer->in_range = true;
+        if (range_lock_acquire(&transfer->export->ranges, &transfer->range))
+                then(transfer);
+}
+
+void transfer_unlock_range(struct transfer *transfer)
+{
+        if (transfer->in_range)
+                range_lock_release(&transfer->export->ranges, &transfer->range);
+        transfer->in_range = false;
+}
+
+uint64_t transfer_block(const struct transfer *transfer)
+{
+        return MAX(transfer->export->logical_block, DMIO_SECTOR_SIZE);
+}
+
+static void edge_read(struct transfer *transfer, int error)
+{
+        const struct edge *edge = &transfer->edges[transfer->edge];
+
+        if (error < 0) {
+                transfer_reply_error(transfer, error);
+                return;
+        }
+
+        while (transfer->edge < 2 && !edge->used)
+                edge = &transfer->edges[++transfer->edge];
+        if (transfer->edge == 2) {
+                transfer->have_edges(transfer);
+                return;
+        }
+        transfer->edge++;
+        mirror_read(transfer, edge->offset, transfer_block(transfer), edge->pages, edge_read);
+}
+
+void transfer_read_edges(struct transfer *transfer, transfer_step_fn then)
+{
+        transfer->have_edges = then;
+        transfer->edge = 0;
+        edge_read(transfer, 0);
+}

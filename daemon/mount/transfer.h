@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * A transfer: one request on the data of an export, from FUSE to the reply.
+ *
+ *      pages -> range lock -> edges -> legs -> reply
+ *
+ * Reads skip the range lock and the edges; writes of whole blocks skip the edges. A transfer never
+ * waits for the range lock without having its pages, so whoever holds a range can always go on. All
+ * of a transfer happens on one queue thread; memory is used again, so a steady load allocates
+ * nothing here.
+ *
+ * While it exists the export is held by export_begin(), and so is the client whose pages it uses.
+ */
+
+#include <linux/fuse.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <dmio/dmio.h>
+
+#include "mount/mirror.h"
+#include "mount/queue-thread.h"
+#include "mount/range-lock.h"
+#include "util/list.h"
+
+struct fuse_req;
+
+/* The part of a block that a request does not cover, at one of its ends. */
+struct edge {
+        bool used;
+        uint64_t offset; /* where the block begins */
+        struct page_list *pages;
+};
+
+typedef void (*transfer_step_fn)(struct transfer *transfer);
+
+struct transfer {
+        struct list link;
+        struct queue_thread *thread;
+        struct fuse_req *req;
+        uint64_t unique;
+        struct export *export;
+
+        uint64_t offset; /* what was asked for, in bytes */
+        uint64_t length;
+        uint64_t begin; /* the same in whole blocks */
+        uint64_t end;
+        unsigned int flags; /* of dm_io() */
+        int mode;           /* of fallocate(2) */
+
+        struct page_list *pages;  /* all of them; the client's */
+        struct page_list *data;   /* among them, those of [begin, end) */
+        struct page_list *parked; /* payload that waits for pages; the mount's */
+        struct dmio_page_wait wait;
+        transfer_step_fn have_pages;
+
+        struct range range;
+        bool in_range; /* entered, perhaps not yet held */
+        transfer_step_fn have_range;
+
+        struct edge edges[2];
+        unsigned int edge; /* the one at work */
+        transfer_step_fn have_edges;
+
+        struct mirror mirror; /* the request to the legs */
+
+        struct dmio_op reply;
+        struct fuse_out_header out;
+        struct fuse_write_out write_out;
+        struct iovec iov[1 + DMIO_PAGES_MAX];
+};
+
+/* Begin. Returns 0, -ENODEV if the export is gone, or -ENOMEM; then @req is still the caller's. */
+int transfer_new(struct queue_thread *thread, struct fuse_req *req, struct export *export,
+                 struct transfer **ret);
+
+/* Give back pages and range; for transfers that end without a reply of their own. */
+void transfer_end(struct transfer *transfer);
+
+/* Answer with an error (negative errno) or 0 and end. */
+void transfer_reply_error(struct transfer *transfer, int error);
+
+/* Answer a READ with @length bytes from byte @skip of the data on, and end. */
+void transfer_reply_data(struct transfer *transfer, uint64_t skip, uint64_t length);
+
+/* Answer a WRITE of @length bytes, and end. */
+void transfer_reply_written(struct transfer *transfer, uint64_t length);
+
+/* Get pages from the export's client, if it need not be waited for them. */
+bool transfer_get_pages(struct transfer *transfer, unsigned int n_pages);
+
+/*
+ * Wait for them and go on with @then, perhaps at once after all. Answers ENOMEM itself if they can
+ * never be had.
+ */
+void transfer_wait_pages(struct transfer *transfer, unsigned int n_pages, transfer_step_fn then);
+
+/* Keep payload in pages of the mount until there are pages of the client; and give them back. */
+void transfer_park(struct transfer *transfer, struct page_list *payload);
+void transfer_unpark(struct transfer *transfer);
+
+/* Enter the range [begin, end) and go on with @then, at once or later. */
+void transfer_lock_range(struct transfer *transfer, transfer_step_fn then);
+
+/* Leave it; what follows (giving back pages, the reply) needs it no more. */
+void transfer_unlock_range(struct transfer *transfer);
+
+/* The unit that legs are read and written in, in bytes. */
+uint64_t transfer_block(const struct transfer *transfer);
+
+/* Read the blocks of the edges in use, one after the other, then go on with @then. */
+void transfer_read_edges(struct transfer *transfer, transfer_step_fn then);
+
+/* Free the ones that were kept for later use. */
+void transfers_free(struct queue_thread *thread);
