@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "control/call.h"
+#include "control/dispatch.h"
+#include "control/errors.h"
+#include "control/fields.h"
+#include "control/varlink.h"
+#include "util/cleanup.h"
+#include "util/list.h"
+
+static void close_descriptors(struct worker_job *job)
+{
+        descriptors_close(&container_of(job, struct call, job)->descriptors);
+}
+
+static void descriptors_closed(struct worker_job *job)
+{
+        struct call *call = container_of(job, struct call, job);
+
+        call->answered(call, DMIO_TAKE(call->answer));
+}
+
+void call_answer(struct call *call, json_t *answer)
+{
+        assert(answer);
+
+        if (call->method && call->arguments)
+                fields_clear(call->method->fields, call->arguments, call->method->size);
+        free(call->arguments);
+        call->arguments = NULL;
+        call->method = NULL;
+
+        if (call->descriptors.n == 0) {
+                call->answered(call, answer);
+                return;
+        }
+        /* close(2) asks whoever serves the file, who may take his time. */
+        call->answer = answer;
+        call->job = (struct worker_job){ .run = close_descriptors, .done = descriptors_closed };
+        worker_submit(call->model->worker, &call->job);
+}
+
+void call_reply(struct call *call, json_t *parameters)
+{
+        call_answer(call, varlink_reply(parameters));
+}
+
+json_t *call_find_client(const struct call *call, const char *name, struct client **ret)
+{
+        struct client *client = model_find_client(call->model, name);
+
+        if (!client || !client_is_visible(client, call->peer))
+                return error_no_such_client(name);
+        *ret = client;
+        return NULL;
+}

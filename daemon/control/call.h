@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * A call in progress: what was asked, by whom, and the one answer that it gets, now or later. A
+ * connection has one at a time (connection.h). Main loop only.
+ *
+ * The answer goes out after everything that the call held is given back; whoever has the answer
+ * finds no traces of the call.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "control/stream.h"
+#include "model/client.h"
+#include "worker.h"
+
+struct method;
+
+struct call {
+        struct model *model;
+        const struct peer *peer;
+        uint64_t connection; /* its number, for clients that end with it */
+        const struct method *method;
+        void *arguments; /* the struct that the method's table fills */
+        struct descriptors descriptors;
+        bool more;
+        bool oneway;
+
+        /* Called once, with the answer, which is taken. Later than call_answer() if descriptors
+         * have to be closed first. */
+        void (*answered)(struct call *call, json_t *answer);
+
+        json_t *answer; /* private, as is what follows */
+        struct worker_job job;
+};
+
+/* The end of @call, with an answer that is taken: varlink_reply() or an error. */
+void call_answer(struct call *call, json_t *answer);
+
+/* The same for the parameters of a reply, which are taken; NULL if there was no memory for them. */
+void call_reply(struct call *call, json_t *parameters);
+
+/* The client of that name, if the peer may use it. Returns NULL or an error. */
+json_t *call_find_client(const struct call *call, const char *name, struct client **ret);

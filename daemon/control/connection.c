@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <assert.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+
+#include "config.h"
+#include "control/connection.h"
+#include "control/dispatch.h"
+#include "control/errors.h"
+#include "control/server-internal.h"
+#include "control/varlink.h"
+#include "log.h"
+#include "model/quota.h"
+#include "util/cleanup.h"
+
+#define USEC_PER_SEC UINT64_C(1000000)
+
+/* A peer that takes nothing of its answer for so long is given up. */
+#define STALL_USEC (30 * USEC_PER_SEC)
+
+/* A peer that we part with has so long to read why. */
+#define PARTING_USEC (2 * USEC_PER_SEC)
+
+static const uint32_t state_events[] = {
+        [CONNECTION_READING] = EPOLLIN,
+        [CONNECTION_CALLING] = 0,
+        [CONNECTION_WRITING] = EPOLLOUT,
+        [CONNECTION_DISCARDING] = EPOLLIN,
+};
+
+static void connection_free_if_over(struct connection *connection)
+{
+        if (connection->state != CONNECTION_ENDED || connection->dispatching ||
+            connection->call.answered)
+                return;
+        peer_deinit(&connection->peer);
+        free(connection);
+}
+
+static void connection_set_state(struct connection *connection, enum connection_state state)
+{
+        int r;
+
+        connection->state = state;
+        r = sd_event_source_set_io_events(connection->source, state_events[state]);
+        /* A peer that has hung up is always an event; while nothing can be done about it, it must
+         * not be one. */
+        if (r >= 0)
+                r = sd_event_source_set_enabled(connection->source, state == CONNECTION_CALLING
+                                                                            ? SD_EVENT_OFF
+                                                                            : SD_EVENT_ON);
+        if (r < 0)
+                (void)log_warning_errno(r, "Cannot watch a connection: %m");
+}
+
+static int connection_timeout(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct connection *connection = userdata;
+
+        if (connection->state == CONNECTION_WRITING)
+                log_notice("Dropping a connection of uid %u, which does not read its answer",
+                           (unsigned int)connection->peer.uid);
+        connection_end(connection);
+        return 0;
+}
+
+static void connection_stop_timer(struct connection *connection)
+{
+        connection->timer = sd_event_source_disable_unref(connection->timer);
+}
+
+/* End the connection unless it makes progress in time. Returns 0 or a negative errno. */
+static int connection_start_timer(struct connection *connection, uint64_t usec)
+{
+        connection_stop_timer(connection);
+        return sd_event_add_time_relative(connection->server->event, &connection->timer,
+                                          CLOCK_MONOTONIC, usec, USEC_PER_SEC / 10,
+                                          connection_timeout, connection);
+}
+
+/* The answer is gone: on to the next message, or to the end. */
+static void connection_answer_sent(struct connection *connection)
+{
+        connection_stop_timer(connection);
+        if (connection->parting) {
+                if (connection_start_timer(connection, PARTING_USEC) < 0) {
+                        connection_end(connection);
+                        return;
+                }
+                connection_set_state(connection, CONNECTION_DISCARDING);
+                if (stream_discard(&connection->stream) == 0)
+                        connection_end(connection);
+                return;
+        }
+        connection_set_state(connection, CONNECTION_READING);
+        if (connection->stopping)
+                connection_stop(connection);
+        server_connection_idle(connection->server);
+}
+
+static void connection_flush(struct connection *connection)
+{
+        bool progress;
+        int r;
+
+        r = stream_flush(&connection->stream, &progress);
+        if (r < 0) {
+                /* It does not want to know. */
+                connection_end(connection);
+                return;
+        }
+        if (r == 0) {
+                connection_answer_sent(connection);
+                return;
+        }
+        if (connection->state != CONNECTION_WRITING)
+                connection_set_state(connection, CONNECTION_WRITING);
+        if ((progress || !connection->timer) && connection_start_timer(connection, STALL_USEC) < 0)
+                connection_end(connection);
+}
+
+static void connection_send(struct connection *connection, json_t *answer)
+{
+        size_t length;
+        char *text;
+
+        text = varlink_print(answer, connection->terminator, &length);
+        json_decref(answer);
+        if (!text) {
+                connection_end(connection);
+                return;
+        }
+        stream_write(&connection->stream, text, length);
+        connection_flush(connection);
+}
+
+/* The call is over. */
+static void connection_answered(struct call *call, json_t *answer)
+{
+        struct connection *connection = container_of(call, struct connection, call);
+        bool oneway = call->oneway;
+
+        call->answered = NULL;
+        if (connection->state == CONNECTION_ENDED) {
+                json_decref(answer);
+                connection_free_if_over(connection);
+        } else if (oneway) {
+                json_decref(answer);
+                connection_answer_sent(connection);
+        } else {
+                connection_send(connection, answer);
+        }
+}
+
+/* A message has come, as far as anything has: begin the call that it will be. */
+static struct call *connection_begin_call(struct connection *connection)
+{
+        struct call *call = &connection->call;
+
+        call->oneway = false;
+        call->more = false;
+        call->descriptors = descriptors_take(&connection->stream.descriptors);
+        call->answered = connection_answered;
+        connection->state = CONNECTION_CALLING;
+        return call;
+}
+
+/* Tell the peer why we part with it. */
+static void connection_part(struct connection *connection, json_t *error)
+{
+        struct call *call = connection_begin_call(connection);
+
+        stream_message_done(&connection->stream);
+        connection->parting = true;
+        call_answer(call, error);
+}
+
+static void connection_message(struct connection *connection)
+{
+        const struct config *config = connection->server->model->config;
+        struct stream *stream = &connection->stream;
+        struct varlink_call message;
+        struct call *call;
+        json_t *error;
+        bool fatal;
+
+        if (varlink_is_blank(stream->in, stream->in_length) && stream->descriptors.n == 0) {
+                stream_message_done(stream);
+                return;
+        }
+        if (!connection->terminator_known) {
+                connection->terminator_known = true;
+                connection->terminator = stream->terminator;
+        }
+
+        error = varlink_read(stream->in, stream->in_length, config->limit_nesting, &message,
+                             &fatal);
+        stream_message_done(stream);
+        call = connection_begin_call(connection);
+        call->oneway = message.oneway;
+        call->more = message.more;
+        if (error) {
+                connection->parting = fatal;
+                call_answer(call, error);
+        } else {
+                dispatch(call, message.method, message.parameters);
+        }
+        varlink_call_deinit(&message);
+}
+
+static void connection_read(struct connection *connection)
+{
+        const struct config *config = connection->server->model->config;
+        const struct stream_limits limits = { .message = config->limit_message,
+                                              .descriptors = config->limit_descriptors };
+        int r;
+
+        /* Whatever is answered at once may also be the end of the connection. */
+        connection->dispatching = true;
+        r = stream_read(&connection->stream, &limits);
+        switch (r) {
+        case STREAM_AGAIN:
+                break;
+        case STREAM_MESSAGE:
+                connection_message(connection);
+                break;
+        case STREAM_E_UNTERMINATED:
+                if (!varlink_is_blank(connection->stream.in, connection->stream.in_length)) {
+                        connection_part(connection,
+                                        error_invalid_parameter(
+                                                "message", "does not end in a newline or NUL"));
+                        break;
+                }
+                connection_end(connection);
+                break;
+        case STREAM_E_TOO_LONG:
+                connection_part(connection, error_limit_reached("message", limits.message));
+                break;
+        case STREAM_E_DESCRIPTORS:
+                connection_part(connection, error_limit_reached("descriptors", limits.descriptors));
+                break;
+        default: /* STREAM_END, or broken */
+                connection_end(connection);
+                break;
+        }
+        connection->dispatching = false;
+
+        if (connection->state == CONNECTION_CALLING)
+                connection_set_state(connection, CONNECTION_CALLING);
+        connection_free_if_over(connection);
+}
+
+static int connection_event(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+        struct connection *connection = userdata;
+
+        switch (connection->state) {
+        case CONNECTION_READING:
+                connection_read(connection);
+                break;
+        case CONNECTION_WRITING:
+                connection_flush(connection);
+                break;
+        case CONNECTION_DISCARDING:
+                if (stream_discard(&connection->stream) == 0)
+                        connection_end(connection);
+                break;
+        case CONNECTION_CALLING:
+        case CONNECTION_ENDED:
+                break;
+        }
+        return 0;
+}
+
+int connection_new(struct server *server, int fd, struct peer *peer, uint64_t id,
+                   struct connection **ret)
+{
+        struct connection *connection;
+        int r;
+
+        connection = calloc(1, sizeof(*connection));
+        if (!connection)
+                return -ENOMEM;
+        r = sd_event_add_io(server->event, &connection->source, fd, EPOLLIN, connection_event,
+                            connection);
+        if (r < 0) {
+                free(connection);
+                return r;
+        }
+        (void)sd_event_source_set_description(connection->source, "control-connection");
+
+        connection->server = server;
+        connection->terminator = '\n';
+        connection->peer = *peer;
+        *peer = PEER_NULL;
+        stream_init(&connection->stream, fd);
+        connection->call.model = server->model;
+        connection->call.peer = &connection->peer;
+        connection->call.connection = id;
+        list_append(&server->connections, &connection->link);
+        *ret = connection;
+        return 0;
+}
+
+static void close_clients(struct model *model, uint64_t connection)
+{
+        struct client *client, *after;
+
+        list_for_each_safe (client, after, &model->clients, link)
+                if (client->connection == connection && !client->closing)
+                        (void)client_close(client, NULL, NULL);
+}
+
+/* What is left of a message that was not complete: closing its descriptors is a call's business. */
+static void discard_message(struct call *call, json_t *answer)
+{
+        struct connection *connection = container_of(call, struct connection, call);
+
+        json_decref(answer);
+        call->answered = NULL;
+        connection_free_if_over(connection);
+}
+
+void connection_end(struct connection *connection)
+{
+        struct server *server = connection->server;
+        struct call *call = &connection->call;
+
+        if (connection->state == CONNECTION_ENDED)
+                return;
+        connection->state = CONNECTION_ENDED;
+        connection->server = NULL;
+        connection_stop_timer(connection);
+        connection->source = sd_event_source_disable_unref(connection->source);
+        list_unlink(&connection->link);
+        close_clients(server->model, call->connection);
+        quota_release(server->model, connection->peer.uid, QUOTA_CONNECTIONS, 1);
+
+        if (connection->stream.descriptors.n > 0) {
+                /* Then there is no call: they are taken when one begins. */
+                assert(!call->answered);
+                call->descriptors = descriptors_take(&connection->stream.descriptors);
+                call->answered = discard_message;
+                call_answer(call, json_object());
+        }
+        stream_deinit(&connection->stream);
+        server_connection_ended(server, connection);
+        connection_free_if_over(connection);
+}
+
+bool connection_is_busy(const struct connection *connection)
+{
+        return connection->state == CONNECTION_CALLING || connection->state == CONNECTION_WRITING;
+}
+
+void connection_stop(struct connection *connection)
+{
+        connection->stopping = true;
+        if (connection->state == CONNECTION_READING)
+                (void)sd_event_source_set_enabled(connection->source, SD_EVENT_OFF);
+}

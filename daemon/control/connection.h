@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * A connection: one peer, one call at a time. Its states:
+ *
+ *   READING     waits for a message, or for the rest of one
+ *   CALLING     a call is in progress; nothing is read
+ *   WRITING     the answer goes out; nothing is read until it is gone
+ *   DISCARDING  told why we part, waiting for the peer to have read it
+ *   ENDED       closed; waits only for a call in progress
+ *
+ * So a peer that sends without reading is held up by itself, and no other. Clients that belong to
+ * the connection end with it. Main loop only.
+ */
+
+#include <stdbool.h>
+
+#include "control/call.h"
+#include "peer.h"
+#include "util/list.h"
+
+struct server;
+
+enum connection_state {
+        CONNECTION_READING,
+        CONNECTION_CALLING,
+        CONNECTION_WRITING,
+        CONNECTION_DISCARDING,
+        CONNECTION_ENDED,
+};
+
+struct connection {
+        struct list link;      /* server.connections */
+        struct server *server; /* NULL once it has ended */
+        struct peer peer;
+        struct stream stream;
+        enum connection_state state;
+        bool stopping;    /* takes no more calls */
+        bool parting;     /* ends after the answer */
+        bool dispatching; /* a call is being started: not yet to be freed */
+        char terminator;  /* of its first message; what ends its answers */
+        bool terminator_known;
+        sd_event_source *source;
+        sd_event_source *timer; /* of a peer that does not read */
+        struct call call;
+};
+
+/* Takes over @fd and @peer, whose connection has been charged. Returns 0 or a negative errno, with
+ * nothing taken. */
+int connection_new(struct server *server, int fd, struct peer *peer, uint64_t id,
+                   struct connection **ret);
+
+/* Close it and end its clients; a call in progress goes on, its answer is thrown away. */
+void connection_end(struct connection *connection);
+
+/* Take no more calls. */
+void connection_stop(struct connection *connection);
+
+/* True if an answer is to come or to be sent. */
+bool connection_is_busy(const struct connection *connection);

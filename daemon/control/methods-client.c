@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Clients and their reservations. */
+
+#include "control/call.h"
+#include "control/errors.h"
+#include "control/methods.h"
+#include "control/varlink.h"
+#include "log.h"
+#include "model/describe.h"
+
+/* What a reservation may be; the pool's own limit comes far earlier. */
+#define PAGES_MAX (INT64_C(1) << 31)
+
+const struct field open_client_fields[] = {
+        FIELD(struct open_client_arguments, name, FIELD_STRING, .required = true),
+        FIELD(struct open_client_arguments, pages, FIELD_INT, .required = true, .max = PAGES_MAX),
+        FIELD(struct open_client_arguments, linger, FIELD_BOOL),
+        FIELD_END,
+};
+
+const struct field close_client_fields[] = {
+        FIELD(struct close_client_arguments, name, FIELD_STRING, .required = true),
+        FIELD_END,
+};
+
+const struct field pages_fields[] = {
+        FIELD(struct pages_arguments, client, FIELD_STRING, .required = true),
+        FIELD(struct pages_arguments, pages, FIELD_INT, .required = true, .max = PAGES_MAX),
+        FIELD_END,
+};
+
+static json_t *client_reply(const struct client *client)
+{
+        /* A NULL inside makes the whole NULL. */
+        return varlink_reply(json_pack("{s:o}", "client", describe_client(client)));
+}
+
+void method_open_client(struct call *call)
+{
+        const struct open_client_arguments *arguments = call->arguments;
+        const struct error_subject subject = { .client = arguments->name };
+        struct model_refusal refusal = {};
+        struct client *client;
+        int r;
+
+        r = client_new(call->model, arguments->name, call->peer, (uint64_t)arguments->pages,
+                       arguments->linger, arguments->linger ? 0 : call->connection, &client,
+                       &refusal);
+        if (r != MODEL_OK) {
+                call_answer(call, error_from_outcome(r, &refusal, &subject));
+                return;
+        }
+        log_info("Client '%s' is opened by uid %u with %ju pages", client->name,
+                 (unsigned int)client->uid, (uintmax_t)client->pages);
+        call_answer(call, client_reply(client));
+}
+
+static void client_closed(void *userdata)
+{
+        call_reply(userdata, json_object());
+}
+
+void method_close_client(struct call *call)
+{
+        const struct close_client_arguments *arguments = call->arguments;
+        struct client *client;
+        json_t *error;
+
+        error = call_find_client(call, arguments->name, &client);
+        /* One that somebody else is closing is as good as gone. */
+        if (!error && client_close(client, client_closed, call) != MODEL_OK)
+                error = error_no_such_client(arguments->name);
+        if (error)
+                call_answer(call, error);
+}
+
+void method_list_clients(struct call *call)
+{
+        const struct client *client;
+        json_t *clients = json_array();
+
+        list_for_each (client, &call->model->clients, link) {
+                if (!client_is_visible(client, call->peer))
+                        continue;
+                if (json_array_append_new(clients, describe_client(client)) < 0) {
+                        json_decref(clients);
+                        call_answer(call, ERROR_NO_MEMORY);
+                        return;
+                }
+        }
+        call_reply(call, json_pack("{s:o}", "clients", clients));
+}
+
+/* Get and Put: the two of them differ in the function that does it. */
+static void change_pages(struct call *call, bool get)
+{
+        const struct pages_arguments *arguments = call->arguments;
+        const struct error_subject subject = { .client = arguments->client,
+                                               .pages = (uint64_t)arguments->pages };
+        struct model_refusal refusal = {};
+        struct client *client;
+        json_t *error;
+        int r;
+
+        error = call_find_client(call, arguments->client, &client);
+        if (error) {
+                call_answer(call, error);
+                return;
+        }
+        r = get ? client_get(client, (uint64_t)arguments->pages, &refusal)
+                : client_put(client, (uint64_t)arguments->pages);
+        if (r != MODEL_OK)
+                call_answer(call, error_from_outcome(r, &refusal, &subject));
+        else
+                call_reply(call, json_pack("{s:I}", "pages", (json_int_t)client->pages));
+}
+
+void method_get(struct call *call)
+{
+        change_pages(call, true);
+}
+
+void method_put(struct call *call)
+{
+        change_pages(call, false);
+}

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "control/errors.h"
+#include "control/mount-guard.h"
+#include "control/resolve.h"
+#include "util/cleanup.h"
+
+#define OWN_MOUNT_REASON "lies in the daemon's own mount"
+
+const struct field region_fields[] = {
+        FIELD(struct region_argument, device, FIELD_STRING, .required = true),
+        FIELD(struct region_argument, sector, FIELD_INT, .required = true, .max = FIELD_INT_MAX),
+        FIELD(struct region_argument, count, FIELD_INT, .required = true, .max = FIELD_INT_MAX),
+        FIELD_END,
+};
+
+/* The N of "fd:N", or SIZE_MAX if that is not what it says. */
+static size_t descriptor_number(const char *name)
+{
+        const char *digits = name + strlen("fd:");
+        size_t n = 0;
+
+        /* A descriptor has one name: no blanks, signs or leading zeroes. */
+        if (!isdigit((unsigned char)*digits) || (digits[0] == '0' && digits[1]))
+                return SIZE_MAX;
+        for (; *digits; digits++) {
+                if (!isdigit((unsigned char)*digits) || n > SIZE_MAX / 100)
+                        return SIZE_MAX;
+                n = n * 10 + (size_t)(*digits - '0');
+        }
+        return n;
+}
+
+static json_t *prepare_path(struct device_list *list, struct device_entry *entry,
+                            unsigned int region, const char *path)
+{
+        if (mount_guard_has_path(list->mount, path))
+                return error_invalid_region(region, OWN_MOUNT_REASON);
+        entry->path = strdup(path);
+        return entry->path ? NULL : ERROR_NO_MEMORY;
+}
+
+static json_t *prepare_device(struct device_list *list, const struct call *call,
+                              unsigned int region, struct device_entry *entry)
+{
+        const struct device_grant *grant;
+        size_t n;
+
+        if (!list->writes)
+                entry->flags |= DMIO_DEVICE_READ_ONLY;
+
+        if (strncmp(entry->name, "fd:", 3) == 0) {
+                n = descriptor_number(entry->name);
+                if (n >= call->descriptors.n)
+                        return error_no_such_device(entry->name);
+                entry->fd = call->descriptors.fds[n];
+                return NULL;
+        }
+        if (entry->name[0] == '/') {
+                if (!call->peer->privileged)
+                        return error_permission_denied("paths are for root and the daemon's own "
+                                                       "user: send a descriptor");
+                return prepare_path(list, entry, region, entry->name);
+        }
+
+        grant = config_find_device(call->model->config, entry->name, call->peer);
+        if (!grant)
+                return error_no_such_device(entry->name);
+        if (grant->read_only && list->writes)
+                return error_device(entry->name, EROFS);
+        return prepare_path(list, entry, region, grant->path);
+}
+
+json_t *device_list_prepare(struct device_list *list, const struct call *call,
+                            const struct field_array *regions, bool writes)
+{
+        const struct region_argument *items = regions->items;
+        json_t *error;
+
+        *list = (struct device_list){ .mount = call->model->mount, .writes = writes };
+        if (regions->n < 1 || regions->n > DM_IO_MAX_REGIONS)
+                return error_invalid_parameter("regions", "must be 1 to 64 regions");
+
+        for (unsigned int i = 0; i < regions->n; i++) {
+                struct device_entry *entry = &list->entries[i];
+
+                list->n = i + 1;
+                *entry = (struct device_entry){
+                        .fd = -EBADF,
+                        .sector = (sector_t)items[i].sector,
+                        .count = (sector_t)items[i].count,
+                };
+                entry->name = strdup(items[i].device);
+                if (!entry->name)
+                        return ERROR_NO_MEMORY;
+                if (items[i].sector + items[i].count > FIELD_INT_MAX)
+                        return error_invalid_region(i, "ends beyond the last possible sector");
+                error = prepare_device(list, call, i, entry);
+                if (error)
+                        return error;
+        }
+        return NULL;
+}
+
+/* Is @fd something that we could and should open? Asks nobody but the kernel. */
+static json_t *check_file(const struct device_list *list, unsigned int region,
+                          const struct device_entry *entry, int fd)
+{
+        struct statx stx;
+        dev_t device;
+
+        if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &stx) < 0)
+                return error_device(entry->name, errno);
+        device = makedev(stx.stx_dev_major, stx.stx_dev_minor);
+        if (list->mount_device != 0 && device == list->mount_device)
+                return error_invalid_region(region, OWN_MOUNT_REASON);
+        if (S_ISDIR(stx.stx_mode))
+                return error_device(entry->name, EISDIR);
+        if (!S_ISREG(stx.stx_mode) && !S_ISBLK(stx.stx_mode))
+                return error_device(entry->name, ENOTBLK);
+        return NULL;
+}
+
+static json_t *open_error(const struct device_entry *entry, int error)
+{
+        if (entry->path && (error == -ENOENT || error == -ENXIO || error == -ENODEV))
+                return error_no_such_device(entry->name);
+        return error == -ENOMEM ? ERROR_NO_MEMORY : error_device(entry->name, error);
+}
+
+static json_t *open_path(struct device_list *list, unsigned int region, struct device_entry *entry)
+{
+        char link[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
+        DMIO_CLEANUP(close_fdp) int fd = -EBADF;
+        json_t *error;
+        int r;
+
+        /* Only looked at at first: opening a FIFO waits, and opening a tape rewinds it. */
+        fd = open(entry->path, O_PATH | O_CLOEXEC);
+        if (fd < 0)
+                return open_error(entry, -errno);
+        error = check_file(list, region, entry, fd);
+        if (error)
+                return error;
+        (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+        r = dmio_device_open(link, entry->flags, &entry->bdev);
+        return r < 0 ? open_error(entry, r) : NULL;
+}
+
+/* "fd:0" means nothing once the message is gone. Where there is no path, it has to do. */
+static char *descriptor_path(int fd)
+{
+        char link[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
+        char path[PATH_MAX];
+        ssize_t n;
+
+        (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+        n = readlink(link, path, sizeof(path) - 1);
+        if (n <= 0 || path[0] != '/')
+                return NULL;
+        path[n] = '\0';
+        return strdup(path);
+}
+
+static json_t *open_descriptor(struct device_list *list, unsigned int region,
+                               struct device_entry *entry)
+{
+        json_t *error = check_file(list, region, entry, entry->fd);
+        int r;
+
+        if (error)
+                return error;
+        r = dmio_device_from_fd(entry->fd, entry->flags, &entry->bdev);
+        if (r < 0)
+                return open_error(entry, r);
+        entry->shown = descriptor_path(entry->fd);
+        return NULL;
+}
+
+json_t *device_list_open(struct device_list *list)
+{
+        list->mount_device = mount_guard_device(list->mount);
+
+        for (unsigned int i = 0; i < list->n; i++) {
+                struct device_entry *entry = &list->entries[i];
+                json_t *error;
+
+                error = entry->path ? open_path(list, i, entry) : open_descriptor(list, i, entry);
+                if (error)
+                        return error;
+                dmio_device_info(entry->bdev, &entry->info);
+                if (list->writes && entry->info.read_only)
+                        return error_device(entry->name, EROFS);
+        }
+        return NULL;
+}
+
+void device_list_close(struct device_list *list)
+{
+        for (unsigned int i = 0; i < list->n; i++) {
+                dmio_device_close(list->entries[i].bdev);
+                free(list->entries[i].name);
+                free(list->entries[i].shown);
+                free(list->entries[i].path);
+        }
+        list->n = 0;
+}

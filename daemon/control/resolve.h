@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * The regions of a call, from what they name to opened devices. Who may name what is decided on the
+ * main loop (device_list_prepare()); opening may block and happens on a worker
+ * (device_list_open(), device_list_close()).
+ *
+ *   "fd:N"          a descriptor sent along, with the access mode that it has
+ *   "/dev/sdb"      a path: privileged peers only
+ *   anything else   a configured name, if it is granted to the peer; a name that is not granted
+ *                   answers the same as one that does not exist
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <dmio/dmio.h>
+
+#include "control/call.h"
+#include "control/fields.h"
+
+struct region_argument {
+        char *device;
+        int64_t sector;
+        int64_t count;
+};
+
+extern const struct field region_fields[];
+
+struct device_entry {
+        char *name;  /* as it was named */
+        char *shown; /* of a descriptor: the path that it was opened by, for later answers */
+        char *path;  /* what to open; NULL for a descriptor */
+        int fd;
+        unsigned int flags; /* DMIO_DEVICE_* */
+        sector_t sector;
+        sector_t count;
+        struct block_device *bdev;
+        struct dmio_device_info info;
+};
+
+struct device_list {
+        const char *mount;  /* the daemon's own */
+        dev_t mount_device; /* of it; 0 if unknown */
+        bool writes;
+        unsigned int n;
+        struct device_entry entries[DM_IO_MAX_REGIONS];
+};
+
+/*
+ * @regions: struct region_argument. @writes: the devices have to be writable. Returns NULL or an
+ * error. The list has to be closed in both cases.
+ */
+json_t *device_list_prepare(struct device_list *list, const struct call *call,
+                            const struct field_array *regions, bool writes);
+
+/* Open all of them; to be called before the call's descriptors are closed. NULL or an error. */
+json_t *device_list_open(struct device_list *list);
+
+/* Close and free what there is. On a worker, if anything was opened. */
+void device_list_close(struct device_list *list);

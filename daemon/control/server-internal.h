@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* The server as its connections see it. */
+
+#include <sys/stat.h>
+
+#include "control/server.h"
+#include "util/list.h"
+
+struct connection;
+
+struct server {
+        struct model *model;
+        sd_event *event;
+        int fd;
+        char *path; /* of the socket file that we made; NULL otherwise */
+        struct stat path_stat;
+        sd_event_source *accept_source;
+        sd_event_source *retry_timer; /* after accept(2) found no descriptor to be had */
+        bool starved;                 /* ... which has been logged; until all are accepted */
+        uint64_t next_id;             /* of a connection */
+        struct list connections;
+        bool draining;
+        void (*drained)(void *userdata);
+        void *drained_userdata;
+        sd_event_source *drained_source;
+};
+
+/* A connection has become idle, or has ended. */
+void server_connection_idle(struct server *server);
+void server_connection_ended(struct server *server, struct connection *connection);
