@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-event.h>
+
+#include "control/server.h"
+#include "log.h"
+#include "loop.h"
+#include "manager.h"
+#include "model/model.h"
+#include "mount/mount.h"
+#include "stop.h"
+#include "util/cleanup.h"
+#include "util/macros.h"
+#include "worker.h"
+
+#define STATUS_USEC UINT64_C(1000000)
+
+struct manager {
+        const struct options *options;
+        struct config *config;
+        sd_event *event;
+        struct dmio_engine *engine;
+        struct dmio_queue *queue;
+        struct loop *loop;
+        struct worker *worker;
+        struct model model;
+        bool has_model;
+        struct mount *mount;
+        struct server *server;
+        struct stop *stop;
+        sd_event_source *status_timer;
+        char status[128]; /* as the service manager knows it */
+};
+
+DMIO_DEFINE_CLEANUP(struct config, config_free)
+DMIO_DEFINE_CLEANUP(struct manager, manager_free)
+
+/* Writes "STATUS=..." and returns true if it differs from what was told before. */
+static bool update_status(struct manager *manager)
+{
+        struct model *model = &manager->model;
+        struct dmio_pool_stats pool;
+        char status[sizeof(manager->status)];
+
+        dmio_pool_stats(manager->engine, &pool);
+        (void)snprintf(status, sizeof(status),
+                       "STATUS=%u clients, %u exports, %" PRIu64 " of %" PRIu64 " pages in use",
+                       model->n_clients, model->n_exports, pool.in_use, pool.total);
+        if (strcmp(status, manager->status) == 0)
+                return false;
+        memcpy(manager->status, status, sizeof(status));
+        return true;
+}
+
+static int on_status_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct manager *manager = userdata;
+        int r;
+
+        if (!manager->stop && update_status(manager))
+                (void)sd_notify(0, manager->status);
+
+        r = sd_event_source_set_time_relative(source, STATUS_USEC);
+        return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo *info,
+                          void *userdata)
+{
+        struct manager *manager = userdata;
+        int r;
+
+        if (manager->stop) {
+                log_error("A second signal asks to stop");
+                stop_now(manager->stop);
+        }
+
+        log_info("Stopping");
+        (void)sd_notify(0, "STOPPING=1\nSTATUS=Stopping");
+        r = stop_new(manager->event, &manager->model, manager->server, manager->mount,
+                     &manager->stop);
+        if (r < 0) {
+                log_error_errno(r, "Cannot stop in good order: %m");
+                return sd_event_exit(manager->event, EXIT_FAILURE);
+        }
+        return 0;
+}
+
+/* All or nothing: with an error the old configuration stays. */
+static void reload(struct manager *manager)
+{
+        DMIO_CLEANUP(config_freep) struct config *config = NULL;
+        DMIO_CLEANUP(freep) char *message = NULL;
+        const char *fixed = NULL;
+        struct config *old;
+        int r;
+
+        r = options_load(manager->options, &config, &message);
+        if (r == 0)
+                r = config_keep_fixed(config, manager->config, &fixed);
+        if (r < 0) {
+                log_error("The configuration stays as it was: %s", message ?: strerrordesc_np(-r));
+                return;
+        }
+        if (fixed)
+                log_warning("'%s' has another value now, which the next start will use", fixed);
+
+        old = manager->config;
+        manager->config = DMIO_TAKE(config);
+        model_set_config(&manager->model, manager->config);
+        config_free(old);
+        log_set_level(manager->config->log_level);
+        log_info("The configuration has been read again");
+}
+
+static int on_reload_signal(sd_event_source *source, const struct signalfd_siginfo *info,
+                            void *userdata)
+{
+        struct manager *manager = userdata;
+        struct timespec now;
+
+        if (manager->stop)
+                return 0;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
+                         (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000);
+        reload(manager);
+        (void)sd_notify(0, "READY=1");
+        return 0;
+}
+
+/* Before there is any thread, so that none of them is asked instead of the main loop. */
+static int prepare_process(void)
+{
+        struct rlimit limit;
+        sigset_t signals;
+
+        (void)umask(077);
+        (void)signal(SIGPIPE, SIG_IGN);
+        sigemptyset(&signals);
+        sigaddset(&signals, SIGTERM);
+        sigaddset(&signals, SIGINT);
+        sigaddset(&signals, SIGHUP);
+        if (sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
+                return log_error_errno(-errno, "Cannot block signals: %m");
+
+        /* Devices, connections and what they send are all descriptors. */
+        if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+                limit.rlim_cur = limit.rlim_max;
+                (void)setrlimit(RLIMIT_NOFILE, &limit);
+        }
+        return 0;
+}
+
+static int start_event(struct manager *manager)
+{
+        static const struct {
+                int signal;
+                sd_event_signal_handler_t handler;
+        } signals[] = {
+                { SIGTERM, on_stop_signal },
+                { SIGINT, on_stop_signal },
+                { SIGHUP, on_reload_signal },
+        };
+        int r;
+
+        r = sd_event_new(&manager->event);
+        for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(signals); i++)
+                r = sd_event_add_signal(manager->event, NULL, signals[i].signal, signals[i].handler,
+                                        manager);
+        if (r < 0)
+                return log_error_errno(r, "Cannot set up the main loop: %m");
+
+        r = sd_event_set_watchdog(manager->event, true);
+        if (r < 0)
+                return log_error_errno(r, "Cannot set up the watchdog: %m");
+        return 0;
+}
+
+static int start_engine(struct manager *manager)
+{
+        const struct dmio_engine_options options = {
+                .backend = manager->config->backend,
+                .flags = DMIO_ENGINE_NO_THREAD,
+                /* The clients' limit is the model's; the engine's must also hold the mount's share.
+                 */
+                .max_pages = manager->config->max_pages ? UINT32_MAX : 0,
+        };
+        int r;
+
+        r = dmio_engine_create(&options, &manager->engine);
+        if (r == -EOPNOTSUPP && options.backend)
+                return log_error_errno(r, "The back-end '%s' is not there, or does not work here",
+                                       options.backend);
+        if (r < 0)
+                return log_error_errno(r, "Cannot start the engine: %m");
+
+        r = dmio_queue_create(manager->engine, &manager->queue);
+        if (r >= 0)
+                r = loop_new(manager->event, manager->queue, &manager->loop);
+        if (r < 0)
+                return log_error_errno(r, "Cannot set up the main loop's queue: %m");
+        return 0;
+}
+
+static int start_model(struct manager *manager)
+{
+        int r;
+
+        r = worker_new(manager->event, &manager->worker);
+        if (r < 0)
+                return log_error_errno(r, "Cannot start a worker thread: %m");
+
+        r = model_init(&manager->model, manager->engine, manager->queue, manager->config,
+                       manager->worker);
+        if (r < 0)
+                return log_error_errno(r, "Cannot set up the model: %m");
+        manager->has_model = true;
+        return 0;
+}
+
+/* The control socket that the service manager listens on; -EBADF in *@ret if there is none. */
+static int find_listening_socket(int *ret)
+{
+        int n;
+
+        n = sd_listen_fds(1);
+        if (n < 0)
+                return log_error_errno(n, "Cannot take the sockets of the service manager: %m");
+        if (n == 0) {
+                *ret = -EBADF;
+                return 0;
+        }
+        if (n > 1 || sd_is_socket_unix(SD_LISTEN_FDS_START, SOCK_STREAM, 1, NULL, 0) <= 0)
+                return log_error_errno(-EINVAL, "The service manager must pass one listening Unix "
+                                                "stream socket and nothing else");
+        *ret = SD_LISTEN_FDS_START;
+        return 0;
+}
+
+static int start_status(struct manager *manager)
+{
+        int r;
+
+        (void)update_status(manager);
+        (void)sd_notifyf(0, "READY=1\n%s", manager->status);
+        if (!getenv("NOTIFY_SOCKET"))
+                return 0;
+
+        r = sd_event_add_time_relative(manager->event, &manager->status_timer, CLOCK_MONOTONIC,
+                                       STATUS_USEC, 0, on_status_timer, manager);
+        if (r < 0)
+                return log_error_errno(r, "Cannot set up a timer: %m");
+        return 0;
+}
+
+int manager_new(const struct options *options, struct config *config, struct manager **ret)
+{
+        DMIO_CLEANUP(manager_freep) struct manager *manager = NULL;
+        int listen_fd = -EBADF;
+        int r;
+
+        manager = calloc(1, sizeof(*manager));
+        if (!manager) {
+                config_free(config);
+                return log_error_errno(-ENOMEM, "Cannot start: %m");
+        }
+        manager->options = options;
+        manager->config = config;
+
+        r = prepare_process();
+        if (r >= 0)
+                r = find_listening_socket(&listen_fd);
+        if (r >= 0)
+                r = start_event(manager);
+        if (r >= 0)
+                r = start_engine(manager);
+        if (r >= 0)
+                r = start_model(manager);
+        if (r >= 0)
+                r = mount_new(&manager->model, manager->config, &manager->mount);
+        if (r >= 0)
+                r = server_new(&manager->model, manager->event, listen_fd, &manager->server);
+        if (r >= 0)
+                r = start_status(manager);
+        if (r < 0)
+                return r;
+
+        log_info("Serving at '%s', control channel at '%s', back-end %s",
+                 manager->model.mount ?: config->mount, config->control,
+                 dmio_engine_backend(manager->engine));
+        *ret = DMIO_TAKE(manager);
+        return 0;
+}
+
+int manager_run(struct manager *manager)
+{
+        int r;
+
+        r = sd_event_loop(manager->event);
+        if (r < 0) {
+                log_error_errno(r, "The main loop has failed: %m");
+                return EXIT_FAILURE;
+        }
+        return r;
+}
+
+struct manager *manager_free(struct manager *manager)
+{
+        int r = 0;
+
+        if (!manager)
+                return NULL;
+
+        /* From here on the main loop does not run any more, and threads are waited for. */
+        stop_guard(manager->stop, manager->config);
+        stop_free(manager->stop);
+        mount_free(manager->mount);
+        server_free(manager->server);
+        if (manager->queue)
+                loop_finish(manager->queue);
+        worker_free(manager->worker);
+        if (manager->queue)
+                loop_finish(manager->queue);
+        if (manager->has_model)
+                model_deinit(&manager->model);
+        loop_free(manager->loop);
+        if (manager->queue)
+                r = dmio_queue_destroy(manager->queue);
+        if (r == 0)
+                r = dmio_engine_destroy(manager->engine);
+        if (r < 0)
+                log_error_errno(r, "The engine could not be ended: %m");
+
+        sd_event_source_disable_unref(manager->status_timer);
+        sd_event_unref(manager->event);
+        config_free(manager->config);
+        free(manager);
+        (void)alarm(0);
+        return NULL;
+}

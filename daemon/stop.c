@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <errno.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "log.h"
+#include "model/client.h"
+#include "model/export.h"
+#include "stop.h"
+#include "util/cleanup.h"
+
+#define STOP_LIMIT_SEC 30
+
+extern char **environ;
+
+/* One device that is flushed, through the client of the first export that uses it. */
+struct flush {
+        struct stop *stop;
+        struct export *export;
+        unsigned int leg;
+        struct dm_io_leg_error error;
+};
+
+enum stop_step {
+        STOP_CALLS,
+        STOP_MOUNT,
+        STOP_FLUSH,
+        STOP_CLIENTS,
+        _STOP_STEP_MAX,
+};
+
+struct stop {
+        sd_event *event;
+        sd_event_source *limit;
+        struct model *model;
+        struct server *server;
+        struct mount *mount;
+        enum stop_step step;
+        time_t deadline; /* CLOCK_MONOTONIC */
+        struct flush *flushes;
+        unsigned int n_flushes;
+        unsigned int n_unflushed;
+};
+
+static void stop_calls(struct stop *stop);
+static void stop_mount(struct stop *stop);
+static void stop_flush(struct stop *stop);
+static void stop_clients(struct stop *stop);
+
+static const struct {
+        const char *what; /* is waited for */
+        void (*begin)(struct stop *stop);
+} steps[_STOP_STEP_MAX] = {
+        [STOP_CALLS] = { "calls on the control channel", stop_calls },
+        [STOP_MOUNT] = { "requests on the mount", stop_mount },
+        [STOP_FLUSH] = { "flushes of devices", stop_flush },
+        [STOP_CLIENTS] = { "clients to be closed", stop_clients },
+};
+
+static void stop_next(void *userdata)
+{
+        struct stop *stop = userdata;
+
+        stop->step++;
+        if (stop->step == _STOP_STEP_MAX) {
+                (void)sd_event_exit(stop->event, EXIT_SUCCESS);
+                return;
+        }
+        log_debug("Stopping: waiting for %s", steps[stop->step].what);
+        steps[stop->step].begin(stop);
+}
+
+static void stop_calls(struct stop *stop)
+{
+        server_drain(stop->server, stop_next, stop);
+}
+
+static void stop_mount(struct stop *stop)
+{
+        mount_drain(stop->mount, stop_next, stop);
+}
+
+static void flush_done(unsigned long error, void *context)
+{
+        struct flush *flush = context;
+        struct stop *stop = flush->stop;
+
+        if (error)
+                log_error_errno(-flush->error.error, "Cannot flush '%s' of '%s': %m",
+                                flush->export->legs[flush->leg].spec.device, flush->export->path);
+        export_end(flush->export);
+        export_unref(flush->export);
+
+        if (--stop->n_unflushed == 0)
+                stop_next(stop);
+}
+
+static int flush_submit(struct flush *flush)
+{
+        const struct io_region region = { .bdev = flush->export->legs[flush->leg].spec.bdev };
+        const struct dm_io_request request = {
+                .op = DM_IO_FLUSH,
+                .notify = { .fn = flush_done, .context = flush },
+                .client = flush->export->io,
+                .queue = flush->stop->model->queue,
+                .leg_errors = &flush->error,
+        };
+
+        return dm_io(&request, 1, &region, NULL);
+}
+
+static bool is_listed(const struct stop *stop, const struct block_device *bdev)
+{
+        for (unsigned int i = 0; i < stop->n_flushes; i++)
+                if (stop->flushes[i].export->legs[stop->flushes[i].leg].spec.bdev == bdev)
+                        return true;
+        return false;
+}
+
+static int list_flushes(struct stop *stop, struct export *export)
+{
+        for (unsigned int i = 0; i < export->n_legs; i++) {
+                struct flush *larger;
+
+                if (!leg_is_active(&export->legs[i]) || is_listed(stop, export->legs[i].spec.bdev))
+                        continue;
+                larger = reallocarray(stop->flushes, stop->n_flushes + 1, sizeof(*larger));
+                if (!larger)
+                        return -ENOMEM;
+                stop->flushes = larger;
+                stop->flushes[stop->n_flushes++] = (struct flush){
+                        .stop = stop,
+                        .export = export,
+                        .leg = i,
+                };
+        }
+        return 0;
+}
+
+static void stop_flush(struct stop *stop)
+{
+        struct client *client;
+        struct export *export;
+        int r = 0;
+
+        list_for_each (client, &stop->model->clients, link)
+                list_for_each (export, &client->exports, link)
+                        if (r == 0 && !export->read_only)
+                                r = list_flushes(stop, export);
+        if (r < 0)
+                log_error_errno(r, "Cannot list all devices to be flushed: %m");
+
+        /* One more than there are, so that the last one does not end the step too early. */
+        stop->n_unflushed = 1;
+        for (unsigned int i = 0; i < stop->n_flushes; i++) {
+                struct flush *flush = &stop->flushes[i];
+
+                if (export_begin(flush->export) < 0)
+                        continue;
+                export_ref(flush->export);
+                stop->n_unflushed++;
+
+                r = flush_submit(flush);
+                if (r < 0) {
+                        flush->error.error = -r;
+                        flush_done(1, flush);
+                }
+        }
+        if (--stop->n_unflushed == 0)
+                stop_next(stop);
+}
+
+static void stop_clients(struct stop *stop)
+{
+        struct model *model = stop->model;
+        struct client *client;
+
+        if (model->n_clients == 0) {
+                stop_next(stop);
+                return;
+        }
+
+        model->emptied = stop_next;
+        model->emptied_userdata = stop;
+        list_for_each (client, &model->clients, link)
+                (void)client_close(client, NULL, NULL);
+}
+
+static int stop_on_limit(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        log_error("The stop has taken longer than %d seconds", STOP_LIMIT_SEC);
+        stop_now(userdata);
+}
+
+int stop_new(sd_event *event, struct model *model, struct server *server, struct mount *mount,
+             struct stop **ret)
+{
+        struct timespec now;
+        struct stop *stop;
+        int r;
+
+        stop = calloc(1, sizeof(*stop));
+        if (!stop)
+                return -ENOMEM;
+        stop->event = sd_event_ref(event);
+        stop->model = model;
+        stop->server = server;
+        stop->mount = mount;
+        stop->step = STOP_CALLS;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        stop->deadline = now.tv_sec + STOP_LIMIT_SEC;
+
+        r = sd_event_add_time_relative(event, &stop->limit, CLOCK_MONOTONIC,
+                                       STOP_LIMIT_SEC * UINT64_C(1000000), 0, stop_on_limit, stop);
+        if (r < 0) {
+                stop_free(stop);
+                return r;
+        }
+
+        *ret = stop;
+        steps[stop->step].begin(stop);
+        return 0;
+}
+
+struct stop *stop_free(struct stop *stop)
+{
+        if (!stop)
+                return NULL;
+        stop->model->emptied = NULL;
+        sd_event_source_disable_unref(stop->limit);
+        sd_event_unref(stop->event);
+        free(stop->flushes);
+        free(stop);
+        return NULL;
+}
+
+/* Open files get ENOTCONN once the process is gone; without this the mount would stay as well. */
+static void detach_mount(const char *path, bool user)
+{
+        char *const arguments[] = { "fusermount3", "-u", "-z", "--", (char *)path, NULL };
+        pid_t pid;
+
+        if (!user)
+                (void)umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW);
+        else if (posix_spawnp(&pid, arguments[0], NULL, NULL, arguments, environ) == 0)
+                (void)waitpid(pid, NULL, 0);
+}
+
+void stop_now(struct stop *stop)
+{
+        struct model *model = stop->model;
+
+        log_error("Stopping without having waited for %s; %u clients and %u exports are left",
+                  stop->step < _STOP_STEP_MAX ? steps[stop->step].what : "threads",
+                  model->n_clients, model->n_exports);
+        if (model->mount)
+                detach_mount(model->mount, model->config->user);
+        _exit(EXIT_FAILURE);
+}
+
+/* What the signal handler needs, which has no other way to be told. */
+static char guarded_mount[4096];
+
+static void guard_on_alarm(int signal)
+{
+        static const char text[] = "error: The stop has taken too long while freeing\n";
+
+        if (guarded_mount[0])
+                (void)umount2(guarded_mount, MNT_DETACH | UMOUNT_NOFOLLOW);
+        if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
+                _exit(EXIT_FAILURE);
+        _exit(EXIT_FAILURE);
+}
+
+void stop_guard(const struct stop *stop, const struct config *config)
+{
+        const struct sigaction action = { .sa_handler = guard_on_alarm };
+        time_t left = STOP_LIMIT_SEC;
+        struct timespec now;
+
+        if (stop) {
+                clock_gettime(CLOCK_MONOTONIC, &now);
+                left = stop->deadline - now.tv_sec;
+        }
+        if (!config->user && config->mount)
+                (void)snprintf(guarded_mount, sizeof(guarded_mount), "%s", config->mount);
+        (void)sigaction(SIGALRM, &action, NULL);
+        (void)alarm(left > 1 ? (unsigned int)left : 1);
+}
