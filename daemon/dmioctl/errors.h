@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* The daemon's error replies in plain words: what is wrong, and what to do next. */
+
+#include <jansson.h>
+
+#include "dmioctl/devices.h"
+#include "dmioctl/leg.h"
+
+/*
+ * The words for the error @name with @parameters, to be freed; NULL when memory is short. Numbers
+ * of
+ * @legs and descriptors of @devices are shown as the user wrote them.
+ */
+char *error_text(const char *name, const json_t *parameters, const struct leg *legs,
+                 unsigned int n_legs, const struct devices *devices);

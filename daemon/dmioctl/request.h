@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * A request: the legs and descriptors of one call, the connection, and what is said when the daemon
+ * refuses. The functions return an exit status, and have complained when that is not STATUS_OK.
+ *
+ * Order: init, legs, connect, open devices (regions), call, deinit.
+ */
+
+#include <stdint.h>
+
+#include <dmio/types.h>
+#include <jansson.h>
+
+#include "dmioctl/call.h"
+#include "dmioctl/devices.h"
+#include "dmioctl/dmioctl.h"
+#include "dmioctl/leg.h"
+
+struct request {
+        const struct invocation *invocation;
+        struct leg legs[DM_IO_MAX_REGIONS];
+        unsigned int n_legs;
+        struct devices devices;
+        struct control *control;
+        json_t *reply;
+};
+
+void request_init(struct request *request, const struct invocation *invocation);
+void request_deinit(struct request *request);
+
+/* Parse the arguments from number @first on as legs. */
+int request_parse_legs(struct request *request, unsigned int first);
+
+int request_connect(struct request *request);
+
+/* Open the devices of @n legs and describe these as an array of Region, which is the caller's. */
+int request_regions(struct request *request, unsigned int first, unsigned int n, bool read_only,
+                    json_t **ret);
+
+/*
+ * Connect if need be, call, and show the reply or the error as JSON if that was asked for. Takes
+ * @parameters; NULL means that they could not be made. *@ret belongs to the request.
+ */
+int request_call(struct request *request, const char *method, json_t *parameters,
+                 const json_t **ret);
+
+/* Parse a number of pages. */
+int parse_pages(const struct invocation *invocation, const char *what, const char *text,
+                uint64_t *ret);

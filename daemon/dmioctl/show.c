@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dmioctl/dmioctl.h"
+#include "dmioctl/show.h"
+#include "util/cleanup.h"
+#include "util/macros.h"
+
+void show_text(FILE *stream, const char *text)
+{
+        for (; *text; text++) {
+                unsigned char c = (unsigned char)*text;
+
+                fputc(c < 0x20 || c == 0x7f ? '?' : c, stream);
+        }
+}
+
+static void __attribute__((__format__(__printf__, 1, 0)))
+complain_args(const char *format, va_list args)
+{
+        DMIO_CLEANUP(freep) char *text = NULL;
+
+        fputs("dmioctl: ", stderr);
+        if (vasprintf(&text, format, args) < 0) {
+                text = NULL;
+                fputs("out of memory", stderr);
+        } else {
+                show_text(stderr, text);
+        }
+}
+
+void complain(const char *format, ...)
+{
+        va_list args;
+
+        va_start(args, format);
+        complain_args(format, args);
+        va_end(args);
+        fputc('\n', stderr);
+}
+
+int complain_usage(const char *verb, const char *format, ...)
+{
+        va_list args;
+
+        va_start(args, format);
+        complain_args(format, args);
+        va_end(args);
+        if (verb)
+                fprintf(stderr, "; see 'dmioctl %s --help'\n", verb);
+        else
+                fputs("; see 'dmioctl --help'\n", stderr);
+        return STATUS_USAGE;
+}
+
+static size_t cell_width(const json_t *row, size_t column)
+{
+        return json_string_length(json_array_get(row, column));
+}
+
+static void show_cell(const char *text, size_t width, bool right, bool last)
+{
+        int blanks = (int)(width - MIN(width, strlen(text)));
+
+        if (right)
+                printf("%*s", blanks, "");
+        show_text(stdout, text);
+        if (!right && !last)
+                printf("%*s", blanks, "");
+        fputs(last ? "\n" : "  ", stdout);
+}
+
+void show_table(const char *const *heads, size_t n_columns, const json_t *rows)
+{
+        DMIO_CLEANUP(freep) size_t *widths = calloc(n_columns, sizeof(*widths));
+        const json_t *row;
+        size_t i, k;
+
+        if (!widths) {
+                complain("out of memory");
+                return;
+        }
+        for (k = 0; k < n_columns; k++) {
+                widths[k] = strlen(heads[k]) - (heads[k][0] == '>');
+                json_array_foreach (rows, i, row)
+                        widths[k] = MAX(widths[k], cell_width(row, k));
+        }
+
+        for (k = 0; k < n_columns; k++) {
+                bool right = heads[k][0] == '>';
+
+                show_cell(heads[k] + right, widths[k], right, k == n_columns - 1);
+        }
+        json_array_foreach (rows, i, row)
+                for (k = 0; k < n_columns; k++) {
+                        const char *text = json_string_value(json_array_get(row, k));
+
+                        show_cell(text ? text : "", widths[k], heads[k][0] == '>',
+                                  k == n_columns - 1);
+                }
+}
+
+const char *show_size(uint64_t bytes, char buffer[static SHOW_SIZE_MAX])
+{
+        static const char *const names[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+        unsigned int unit = 0;
+
+        while (unit + 1 < ARRAY_SIZE(names) && bytes >> (10 * (unit + 1)) > 0)
+                unit++;
+
+        if (is_aligned(bytes, UINT64_C(1) << (10 * unit)))
+                snprintf(buffer, SHOW_SIZE_MAX, "%llu %s",
+                         (unsigned long long)(bytes >> (10 * unit)), names[unit]);
+        else
+                snprintf(buffer, SHOW_SIZE_MAX, "%.1f %s",
+                         (double)bytes / (double)(UINT64_C(1) << (10 * unit)), names[unit]);
+        return buffer;
+}
+
+const char *show_string(const json_t *object, const char *key)
+{
+        const char *text = json_string_value(json_object_get(object, key));
+
+        return text ? text : "";
+}
+
+uint64_t show_integer(const json_t *object, const char *key)
+{
+        json_int_t value = json_integer_value(json_object_get(object, key));
+
+        return value > 0 ? (uint64_t)value : 0;
+}
+
+void show_json(const json_t *value)
+{
+        if (json_dumpf(value, stdout, JSON_COMPACT) < 0)
+                complain("cannot write the reply");
+        fputc('\n', stdout);
+}

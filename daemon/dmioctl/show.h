@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * Output for people. What comes from elsewhere (names, paths, reasons) may hold anything; control
+ * characters are shown as question marks, so that nobody's file name can talk to a terminal.
+ */
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include <jansson.h>
+
+/* One line on standard error, behind "dmioctl: ". */
+void complain(const char *format, ...) __attribute__((__format__(__printf__, 1, 2)));
+
+/* The same, and a pointer to the verb's --help. Returns STATUS_USAGE. */
+int complain_usage(const char *verb, const char *format, ...)
+        __attribute__((__format__(__printf__, 2, 3)));
+
+/* Print with control characters replaced. */
+void show_text(FILE *stream, const char *text);
+
+/*
+ * Print @rows, an array of arrays of strings, below @heads. A head that begins with '>' aligns its
+ * column to the right.
+ */
+void show_table(const char *const *heads, size_t n_columns, const json_t *rows);
+
+#define SHOW_SIZE_MAX 32
+
+/* "8 MiB", "1.5 GiB", "513 B" in @buffer, which is returned. */
+const char *show_size(uint64_t bytes, char buffer[static SHOW_SIZE_MAX]);
+
+/* Members of a reply: "" or 0 if they are missing. */
+const char *show_string(const json_t *object, const char *key);
+uint64_t show_integer(const json_t *object, const char *key);
+
+/* One line of JSON on standard output. */
+void show_json(const json_t *value);
