@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Three thousand connections at once; what they leave behind; the limit of one user."""
+
+import os
+import resource
+
+from client import (Connection, Closed, Refused, daemon_fds, daemon_rss_kib, expect, expect_eq, ok,
+                    sanitized, skip, wait_for)
+
+WANTED = 3000
+
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+if hard < WANTED + 200:
+    skip('needs %d descriptors' % (WANTED + 200))
+resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, WANTED + 200), hard))
+
+with Connection() as c:
+    c.call('Status')
+    own_pages = c.call('Status')['pool']['reserved']     # what the daemon needs itself
+fds_before = daemon_fds()
+
+
+def wave(count, client_each):
+    connections = []
+    for _ in range(count):
+        connections.append(Connection(timeout=60))
+    for number, c in enumerate(connections):
+        if client_each:
+            c.send('OpenClient', {'name': 'c%d' % number, 'pages': 1})
+        else:
+            c.send('Status')
+    good = 0
+    for c in connections:
+        try:
+            good += 'parameters' in c.receive() or 0
+        except Closed:
+            pass
+    return connections, good
+
+
+connections, good = wave(WANTED, False)
+expect_eq('%d connections at once are all answered' % WANTED, good, WANTED)
+expect('they are all open', daemon_fds() >= WANTED)
+for c in connections[::3]:
+    c.call('Status')
+ok('every third asks again')
+for c in connections:
+    c.close()
+wait_for('their descriptors are closed', lambda: daemon_fds() <= fds_before)
+ok('nothing of them is left')
+
+rss = []
+for round_ in range(4):
+    connections, good = wave(500, True)
+    expect_eq('round %d: 500 clients' % round_, good, 500)
+    for c in connections:
+        c.close()
+    with Connection() as c:
+        wait_for('they are gone', lambda: not c.call('ListClients')['clients'])
+    rss.append(daemon_rss_kib())
+with Connection() as c:
+    expect_eq('no page is left', c.call('Status')['pool']['reserved'], own_pages)
+if not sanitized():
+    expect('memory does not grow', rss[-1] < rss[0] + 4096, rss)
+wait_for('descriptors are as before', lambda: daemon_fds() <= fds_before)
+
+# --- another user has a limit, and root is still served when it is reached
+pid = os.fork()
+if pid == 0:
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+    held, status = [], 1
+    try:
+        for _ in range(1100):
+            c = Connection()
+            held.append(c)
+            c.call('ListClients')
+    except Refused as refused:
+        status = 0 if refused.name == 'LimitReached' and refused.parameters['limit'] == 'connections' \
+            else 2
+    except Closed:
+        status = 3
+    os.write(2, b'%d connections, then status %d\n' % (len(held), status))
+    os._exit(status)
+_, status = os.waitpid(pid, 0)
+expect_eq('another user is told when the limit is reached', os.waitstatus_to_exitcode(status), 0)
+with Connection() as c:
+    ok('root is served all the same: ' + c.call('Status')['version'])

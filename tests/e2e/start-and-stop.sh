@@ -1,0 +1,124 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# The daemon's own life: command line, configuration, a second one beside it, stale sockets and
+# mounts, SIGHUP, and a stop that flushes, unmounts and leaves nothing behind.
+. "$(dirname "$0")/../lib/common.sh"
+require_root
+require_fuse
+require_cmd socat jq
+
+# --- the command line
+expect_match "--version" "$("$DMIOD" --version)" "dmiod [0-9]*.[0-9]*"
+expect_match "--help" "$("$DMIOD" --help)" "*--mount*--control*--state*--max-pages*"
+for arguments in --nothing "extra" "--queues=x" "--queues=99999" "--backend=punchcards" "--log-level=loud" \
+    "--max-pages=-1"; do
+    # shellcheck disable=SC2086 # words
+    expect_not "\"$arguments\" is refused" timeout 10 "$DMIOD" $arguments --config=/dev/null \
+        --mount="$MOUNT" --control="$CONTROL" --state="$STATE"
+done
+expect_not "a configuration that is not there" timeout 10 "$DMIOD" --config="$WORK/none" --mount="$MOUNT" \
+    --control="$CONTROL" --state="$STATE"
+for text in '[nonsense]' 'mount' $'[daemon]\ncolour = red' $'[limits]\nclients-per-uid = many' \
+    $'[device x]\nusers = 1'; do
+    printf '%s\n' "$text" >"$WORK/wrong.conf"
+    expect_not "\"${text//$'\n'/ }\" is refused" timeout 10 "$DMIOD" --config="$WORK/wrong.conf" \
+        --mount="$MOUNT" --control="$CONTROL" --state="$STATE"
+    expect "the message names the file and the line" grep -q "wrong.conf:[0-9]" "$WORK/expect-not.log"
+done
+expect_not "nothing was mounted" is_mounted "$MOUNT"
+
+# --- one daemon, and only one
+start_dmiod
+expect "it is mounted" is_mounted "$MOUNT"
+expect_eq "Status says where" "$(ctl_ok Status | jq -r .mount)" "$MOUNT"
+expect_match "and which version" "dmiod $(ctl_ok Status | jq -r .version)" "$("$DMIOD" --version)"
+expect_not "a second one on the same socket" timeout 10 "$DMIOD" --config=/dev/null \
+    --mount="$WORK/mnt2" --control="$CONTROL" --state="$WORK/state2"
+expect_not "has not mounted" is_mounted "$WORK/mnt2"
+expect_not "a second one on the same mount" timeout 10 "$DMIOD" --config=/dev/null \
+    --mount="$MOUNT" --control="$WORK/control2" --state="$WORK/state2"
+expect_eq "there is one mount" "$(grep -c " $MOUNT " /proc/self/mountinfo)" 1
+expect "the first one is as it was" dmiod_answers
+expect "and so is its mount" test -f "$MOUNT/.status"
+
+# --- a back-end that is named is the one that is used, or the daemon says that it has none of that name
+for backend in uring threads memory; do
+    "$DMIOD" --config=/dev/null --backend=$backend --mount="$WORK/mnt-$backend" \
+        --control="$WORK/control-$backend" --state="$WORK/state-$backend" >"$WORK/backend.log" 2>&1 &
+    pid=$!
+    defer end_process $pid
+    up_or_gone() {
+        process_is_gone $pid || [ -S "$WORK/control-$backend" ]
+    }
+    wait_for 10 up_or_gone
+    if process_is_gone $pid; then
+        expect "--backend=$backend is refused with its name" grep -q "$backend" "$WORK/backend.log"
+    else
+        expect_eq "--backend=$backend is what Status says" \
+            "$(CONTROL=$WORK/control-$backend ctl_ok Status | jq -r .backend)" $backend
+        kill $pid
+        wait_for 10 process_is_gone $pid
+    fi
+done
+
+# --- SIGHUP
+a=$(make_image 1M a.img)
+cat >"$WORK/dmiod.conf" <<END
+[device disk]
+path = $a
+users = 65534
+END
+reloaded() {
+    grep -qi "$1" "$WORK/dmiod.log"
+}
+kill -HUP "$DMIOD_PID"
+works() {
+    jq -e 'has("error") | not' <<<"$(ctl CreateExport \
+        "{\"client\":\"alice\",\"name\":\"vol\",\"regions\":$(regions disk:0+1024)}")"
+}
+open_client alice 16
+wait_for 10 works
+ok "SIGHUP takes up a new device"
+echo '[device disk' >"$WORK/dmiod.conf"
+kill -HUP "$DMIOD_PID"
+wait_for 10 reloaded 'dmiod.conf:1'
+expect "a wrong file changes nothing" dmiod_answers
+expect "not even in part" \
+    test "$(ctl Io "{\"client\":\"alice\",\"op\":\"read\",\"regions\":$(regions disk:1024+8)}" | jq -r .parameters.error_bits)" = 0x0
+: >"$WORK/dmiod.conf"
+
+# --- stop
+head -c 524288 /dev/urandom >"$WORK/data"
+dd if="$WORK/data" of="$MOUNT/alice/vol" bs=64k conv=notrunc status=none
+exec 7<>"$MOUNT/alice/vol"
+children=$(pgrep -P "$DMIOD_PID" || true)
+expect "SIGTERM stops it, though a file is open" stop_dmiod
+exec 7>&-
+expect "with the data on the image" cmp -n 524288 "$WORK/data" "$a"
+expect_not "unmounted" is_mounted "$MOUNT"
+expect_not "the socket is gone" test -e "$CONTROL"
+for child in $children; do expect "no process is left" process_is_gone "$child"; done
+
+# --- and again, over what a killed one leaves
+start_dmiod
+ok "it starts again"
+kill -9 "$DMIOD_PID"
+wait_for 10 process_is_gone "$DMIOD_PID"
+expect "a killed one leaves its socket" test -S "$CONTROL"
+expect "and its mount" is_mounted "$MOUNT"
+start_dmiod
+expect "which the next one replaces" test -f "$MOUNT/.status"
+expect_eq "there is one mount" "$(grep -c " $MOUNT " /proc/self/mountinfo)" 1
+kill -INT "$DMIOD_PID"
+wait_for 10 process_is_gone "$DMIOD_PID"
+expect_not "SIGINT is a stop, too" is_mounted "$MOUNT"
+
+# --- its mount taken away
+start_dmiod
+umount -l "$MOUNT"
+gone_or_alone() {
+    process_is_gone "$DMIOD_PID" || dmiod_answers
+}
+wait_for 10 gone_or_alone
+ok "without its mount it does not hang"

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Who holds which sectors: what overlaps, what is shared, what is one's own. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "model/client.h"
+#include "model/region-table.h"
+
+static const struct dmio_device_id disk = { .device = 0x800 };
+static const struct dmio_device_id other_disk = { .device = 0x801 };
+static const struct dmio_device_id file = { .device = 0x800, .inode = 7 };
+
+struct fixture {
+        struct model model;
+        struct client alice;
+        struct client bob;
+        struct grant a; /* alice: sectors 100 to 199 of the disk */
+        struct grant b; /* bob: sectors 300 to 399, shared */
+};
+
+/* Exports are only told apart here, never looked into. */
+#define EXPORT_A ((struct export *)1)
+#define EXPORT_B ((struct export *)2)
+
+static int setup(void **state)
+{
+        static struct fixture f;
+
+        f = (struct fixture){
+                .alice = { .name = (char *)"alice" },
+                .bob = { .name = (char *)"bob" },
+                .a = { .id = disk,
+                       .sector = 100,
+                       .count = 100,
+                       .export = EXPORT_A,
+                       .client_name = "alice",
+                       .export_name = "vol" },
+                .b = { .id = disk,
+                       .sector = 300,
+                       .count = 100,
+                       .export = EXPORT_B,
+                       .client_name = "bob",
+                       .export_name = "vol",
+                       .shared = true },
+        };
+        list_init(&f.model.regions);
+        region_table_add(&f.model, &f.a);
+        region_table_add(&f.model, &f.b);
+        *state = &f;
+        return 0;
+}
+
+static void touching_is_not_overlapping(void **state)
+{
+        struct fixture *f = *state;
+
+        assert_null(region_table_find(&f->model, &disk, 0, 100, NULL));
+        assert_ptr_equal(region_table_find(&f->model, &disk, 0, 101, NULL), &f->a);
+        assert_ptr_equal(region_table_find(&f->model, &disk, 199, 1, NULL), &f->a);
+        assert_null(region_table_find(&f->model, &disk, 200, 100, NULL));
+        assert_ptr_equal(region_table_find(&f->model, &disk, 150, 1, NULL), &f->a);
+        assert_ptr_equal(region_table_find(&f->model, &disk, 200, 101, NULL), &f->b);
+}
+
+static void an_empty_region_overlaps_nothing(void **state)
+{
+        struct fixture *f = *state;
+
+        assert_null(region_table_find(&f->model, &disk, 150, 0, NULL));
+}
+
+static void other_devices_do_not_matter(void **state)
+{
+        struct fixture *f = *state;
+
+        assert_null(region_table_find(&f->model, &other_disk, 100, 100, NULL));
+        assert_null(region_table_find(&f->model, &file, 100, 100, NULL));
+}
+
+static void an_export_can_be_left_out(void **state)
+{
+        struct fixture *f = *state;
+
+        assert_null(region_table_find(&f->model, &disk, 150, 1, EXPORT_A));
+        assert_ptr_equal(region_table_find(&f->model, &disk, 150, 200, EXPORT_A), &f->b);
+}
+
+static void sharing_takes_two(void **state)
+{
+        struct fixture *f = *state;
+
+        assert_ptr_equal(region_table_find_conflict(&f->model, &disk, 150, 1, false), &f->a);
+        assert_ptr_equal(region_table_find_conflict(&f->model, &disk, 150, 1, true), &f->a);
+        assert_ptr_equal(region_table_find_conflict(&f->model, &disk, 350, 1, false), &f->b);
+        assert_null(region_table_find_conflict(&f->model, &disk, 350, 1, true));
+}
+
+static void a_shared_one_does_not_hide_one_that_is_not(void **state)
+{
+        struct fixture *f = *state;
+        struct grant c = { .id = disk,
+                           .sector = 350,
+                           .count = 10,
+                           .export = EXPORT_A,
+                           .client_name = "alice",
+                           .export_name = "x" };
+
+        region_table_add(&f->model, &c);
+        assert_ptr_equal(region_table_find_conflict(&f->model, &disk, 300, 100, true), &c);
+}
+
+static void ones_own_exports_are_fair_game(void **state)
+{
+        struct fixture *f = *state;
+
+        assert_null(region_table_find_foreign(&f->model, &f->alice, &disk, 100, 100));
+        assert_ptr_equal(region_table_find_foreign(&f->model, &f->bob, &disk, 100, 100), &f->a);
+        /* Another one's, but shared. */
+        assert_null(region_table_find_foreign(&f->model, &f->alice, &disk, 300, 100));
+}
+
+static void what_is_unlinked_is_free(void **state)
+{
+        struct fixture *f = *state;
+
+        list_unlink(&f->a.link);
+        assert_null(region_table_find(&f->model, &disk, 0, 300, NULL));
+}
+
+#define TEST(function) cmocka_unit_test_setup(function, setup)
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                TEST(touching_is_not_overlapping),
+                TEST(an_empty_region_overlaps_nothing),
+                TEST(other_devices_do_not_matter),
+                TEST(an_export_can_be_left_out),
+                TEST(sharing_takes_two),
+                TEST(a_shared_one_does_not_hide_one_that_is_not),
+                TEST(ones_own_exports_are_fair_game),
+                TEST(what_is_unlinked_is_free),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
