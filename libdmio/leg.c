@@ -382,10 +382,15 @@ static void piece_changed(struct dmio_op *op, int result)
 {
         struct piece *piece = container_of(op, struct piece, op);
 
-        if (result == -EAGAIN || result == -EINTR)
+        if (result == -EOPNOTSUPP && op->type == DMIO_OP_FALLOCATE &&
+            op->mode & FALLOC_FL_ZERO_RANGE) {
+                op->mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
                 dmio_queue_submit(piece->leg->io->queue, op);
-        else
+        } else if (result == -EAGAIN || result == -EINTR) {
+                dmio_queue_submit(piece->leg->io->queue, op);
+        } else {
                 piece_end(piece, result < 0 ? -result : 0);
+        }
 }
 
 static void piece_start_flush(struct piece *piece)
@@ -398,7 +403,7 @@ static void piece_start_flush(struct piece *piece)
 /*
  * Both are fallocate(2), on block devices as on files. Discarding may leave anything behind, so a
  * hole, which reads as zeroes, will do; unlike ZERO_RANGE it is refused where it would have to be
- * written out.
+ * written out. Zeroes are a hole where there is no ZERO_RANGE (tmpfs).
  */
 static void piece_start_fallocate(struct piece *piece)
 {
