@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -143,12 +144,24 @@ static int on_reload_signal(sd_event_source *source, const struct signalfd_sigin
         return 0;
 }
 
+/*
+ * What is given back goes back to the system: large blocks are mappings of their own (glibc would
+ * raise the threshold at the first one that is freed), and threads share a few heaps.
+ */
+static void prepare_heap(void)
+{
+        (void)mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+        (void)mallopt(M_TRIM_THRESHOLD, 256 * 1024);
+        (void)mallopt(M_ARENA_MAX, 2);
+}
+
 /* Before there is any thread, so that none of them is asked instead of the main loop. */
 static int prepare_process(void)
 {
         struct rlimit limit;
         sigset_t signals;
 
+        prepare_heap();
         (void)umask(077);
         (void)signal(SIGPIPE, SIG_IGN);
         sigemptyset(&signals);
