@@ -10,6 +10,7 @@
 #include <dmio/dmio.h>
 
 #include "backend.h"
+#include "fault.h"
 #include "pool-internal.h"
 #include "slab.h"
 
@@ -23,6 +24,8 @@ struct dmio_engine {
         struct slab leg_arrays; /* struct leg [DM_IO_MAX_REGIONS], for more than a few regions */
         struct slab pieces;     /* struct piece (leg.c) */
         struct slab blocks;     /* struct memory_block (memory.h) */
+
+        struct faults faults;
 
         _Atomic(unsigned int) n_queues;
         _Atomic(unsigned int) n_clients;

@@ -95,6 +95,7 @@ static uint64_t half_of_memory(void)
 static void engine_free(struct dmio_engine *engine)
 {
         pool_deinit(&engine->pool);
+        faults_deinit(&engine->faults);
         slab_deinit(&engine->requests);
         slab_deinit(&engine->leg_arrays);
         slab_deinit(&engine->pieces);
@@ -125,6 +126,7 @@ int dmio_engine_create(const struct dmio_engine_options *options, struct dmio_en
         engine->depth = options->depth ? options->depth : DEPTH_DEFAULT;
         engine->stop_task.fn = engine_stop;
         sem_init(&engine->stop_posted, 0, 0);
+        faults_init(&engine->faults);
         slab_init(&engine->requests, sizeof(struct io));
         slab_init(&engine->leg_arrays, DM_IO_MAX_REGIONS * sizeof(struct leg));
         slab_init(&engine->pieces, leg_piece_size());

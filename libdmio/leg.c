@@ -42,6 +42,7 @@ struct piece {
         struct page_list *bounce;        /* or NULL: the caller's memory is used in place */
         struct memory_block *iov_block;  /* or NULL: inline_iov is enough */
         struct dmio_page_wait page_wait; /* for bounce pages */
+        struct fault_state fault;
         struct iovec inline_iov[PIECE_INLINE_IOV];
 };
 
@@ -185,6 +186,12 @@ static void piece_abort(struct piece *piece, int error)
         leg->n_pieces--;
 }
 
+/* The one door to the queue. */
+static void piece_submit(struct piece *piece)
+{
+        fault_submit(piece->leg, &piece->op, &piece->fault);
+}
+
 static void iov_advance(struct dmio_op *op, size_t bytes)
 {
         while (bytes > 0 && bytes >= op->iov->iov_len) {
@@ -204,8 +211,9 @@ static void piece_transferred(struct dmio_op *op, int result)
         struct leg *leg = piece->leg;
         int r = 0;
 
+        fault_mend(op, &piece->fault);
         if (result == -EAGAIN || result == -EINTR) {
-                dmio_queue_submit(leg->io->queue, op);
+                piece_submit(piece);
                 return;
         }
         /* Nothing transferred inside the device: it has shrunk. Trying again would never end. */
@@ -218,7 +226,7 @@ static void piece_transferred(struct dmio_op *op, int result)
         if (piece->done < piece->length) {
                 iov_advance(op, (size_t)result);
                 op->offset += (uint64_t)result;
-                dmio_queue_submit(leg->io->queue, op);
+                piece_submit(piece);
                 return;
         }
         if (piece->bounce && leg->io->op == DM_IO_READ) {
@@ -242,7 +250,7 @@ static void piece_submit_transfer(struct piece *piece)
         piece->op.rw_flags = leg->io->flags & DM_IO_FUA ? RWF_DSYNC : 0;
         piece->op.offset = (leg->sector << DMIO_SECTOR_SHIFT) + piece->offset;
         piece->op.fn = piece_transferred;
-        dmio_queue_submit(leg->io->queue, &piece->op);
+        piece_submit(piece);
 }
 
 /* The iovec array of a piece: in the piece, or a block of its own. Returns how many fit. */
@@ -385,9 +393,9 @@ static void piece_changed(struct dmio_op *op, int result)
         if (result == -EOPNOTSUPP && op->type == DMIO_OP_FALLOCATE &&
             op->mode & FALLOC_FL_ZERO_RANGE) {
                 op->mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-                dmio_queue_submit(piece->leg->io->queue, op);
+                piece_submit(piece);
         } else if (result == -EAGAIN || result == -EINTR) {
-                dmio_queue_submit(piece->leg->io->queue, op);
+                piece_submit(piece);
         } else {
                 piece_end(piece, result < 0 ? -result : 0);
         }
@@ -397,7 +405,7 @@ static void piece_start_flush(struct piece *piece)
 {
         piece->op.type = DMIO_OP_FDATASYNC;
         piece->op.fn = piece_changed;
-        dmio_queue_submit(piece->leg->io->queue, &piece->op);
+        piece_submit(piece);
 }
 
 /*
@@ -418,7 +426,7 @@ static void piece_start_fallocate(struct piece *piece)
         piece->op.length = piece->length;
         piece->op.fn = piece_changed;
         leg->issued += piece->length;
-        dmio_queue_submit(leg->io->queue, &piece->op);
+        piece_submit(piece);
 }
 
 /* The next step of a leg. False if there is no memory for it: it starves, or fails for good. */

@@ -49,6 +49,9 @@ struct dmio_queue {
 /* For back-ends: @op is done. */
 void queue_complete(struct dmio_queue *queue, struct dmio_op *op, int result);
 
+/* On the queue's thread: tell @op as done with @result, without carrying it out. */
+void queue_finish(struct dmio_queue *queue, struct dmio_op *op, int result);
+
 /*
  * Make sure that what was submitted by the queue's own thread goes out, and that
  * dmio_queue_process() has something to find: called at the end of a submission from outside of

@@ -250,6 +250,14 @@ void queue_complete(struct dmio_queue *queue, struct dmio_op *op, int result)
         fifo_push(&queue->done, op);
 }
 
+void queue_finish(struct dmio_queue *queue, struct dmio_op *op, int result)
+{
+        queue->n_in_flight++;
+        op->result = result;
+        fifo_push(&queue->done, op);
+        queue_kick(queue);
+}
+
 static bool queue_is_due(const struct dmio_queue *queue)
 {
         return queue->done.first || atomic_load_explicit(&queue->mailbox, memory_order_relaxed);

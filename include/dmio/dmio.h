@@ -11,6 +11,7 @@
 
 #include <dmio/device.h> // IWYU pragma: export
 #include <dmio/engine.h> // IWYU pragma: export
+#include <dmio/fault.h>  // IWYU pragma: export
 #include <dmio/io.h>     // IWYU pragma: export
 #include <dmio/pool.h>   // IWYU pragma: export
 #include <dmio/types.h>  // IWYU pragma: export
