@@ -71,7 +71,7 @@ struct block_device *dmio_device_ref(struct block_device *bdev);
 /* Give one reference back; the last one closes the file. NULL is allowed. */
 void dmio_device_close(struct block_device *bdev);
 
-/* Fill *@ret. The capacity is looked up again. */
+/* Fill *@ret. The capacity is looked up again, where no file server elsewhere has to be asked. */
 void dmio_device_info(struct block_device *bdev, struct dmio_device_info *ret);
 
 /* The size in sectors, as known at the last look; a trailing part of a sector does not count. */
