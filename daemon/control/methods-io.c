@@ -87,6 +87,8 @@ struct io {
         struct dmio_page_wait wait;
         struct io_region regions[DM_IO_MAX_REGIONS];
         struct dm_io_leg_error errors[DM_IO_MAX_REGIONS];
+        struct grant *claims; /* one for each device, while it is in the region table */
+        unsigned int n_claims;
         json_t *answer;
 };
 
@@ -107,9 +109,45 @@ static void io_close(struct worker_job *job)
         device_list_close(&io->devices);
 }
 
+/* So that nobody makes an export of sectors that we are about to touch, or are touching. */
+static json_t *io_claim(struct io *io)
+{
+        struct model *model = io->call->model;
+
+        io->claims = calloc(io->devices.n, sizeof(*io->claims));
+        if (!io->claims)
+                return ERROR_NO_MEMORY;
+        pthread_mutex_lock(&model->lock);
+        for (; io->n_claims < io->devices.n; io->n_claims++) {
+                const struct device_entry *entry = &io->devices.entries[io->n_claims];
+
+                io->claims[io->n_claims] = (struct grant){ .id = entry->info.id,
+                                                           .sector = entry->sector,
+                                                           .count = entry->count,
+                                                           .client_name = io->client->name,
+                                                           .export_name = "" };
+                region_table_add(model, &io->claims[io->n_claims]);
+        }
+        pthread_mutex_unlock(&model->lock);
+        return NULL;
+}
+
+static void io_unclaim(struct io *io)
+{
+        struct model *model = io->call->model;
+
+        pthread_mutex_lock(&model->lock);
+        while (io->n_claims > 0)
+                list_unlink(&io->claims[--io->n_claims].link);
+        pthread_mutex_unlock(&model->lock);
+        free(io->claims);
+        io->claims = NULL;
+}
+
 /* It is over, one way or the other; @answer is taken. */
 static void io_end(struct io *io, json_t *answer)
 {
+        io_unclaim(io);
         dmio_pages_put(io->client->io, io->memory.pages);
         io->memory.pages = NULL;
         io->answer = answer;
@@ -249,9 +287,12 @@ static json_t *check_holders(const struct io *io)
 static void io_opened(struct worker_job *job)
 {
         struct io *io = container_of(job, struct io, job);
+        const struct io_arguments *arguments = io->call->arguments;
 
         if (!io->answer)
                 io->answer = check_holders(io);
+        if (!io->answer && ops[arguments->op].counts)
+                io->answer = io_claim(io);
         if (io->answer)
                 io_end(io, io->answer);
         else

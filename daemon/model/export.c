@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Three counters rule the life of an export:
+ * Three counters rule the life of an export.
  *
- *   n_open     open files. A removal that is not forced goes through only at 0, and sets
- * OPEN_CLOSED in the same step, so that no open can slip in between. in_flight  operations, and one
- * for being in the model. A removal takes that one away; whoever brings it to 0 posts the drained
- * task, after which the sectors are free for others. It never rises from 0 again. refs whoever has
- * a pointer: the model (until drained) and open files. The last one has the devices closed on a
- * worker thread, since closing may block.
+ * - n_open: open files. A removal that is not forced goes through only at 0, and sets OPEN_CLOSED
+ * in the same step, so that no open can slip in between.
+ * - in_flight: operations, and one for being in the model. A removal takes that one away; whoever
+ *   brings it to 0 posts the drained task, and it never rises again. Then the devices are closed,
+ * on a worker thread, since closing may block, and the sectors are free for others.
+ * - refs: whoever has a pointer, which are the model (until the devices are closed) and open files.
  */
 
 #include <errno.h>
@@ -36,6 +36,8 @@ static struct export *export_free(struct export *export)
                 return NULL;
 
         range_lock_deinit(&export->ranges);
+        for (unsigned int i = 0; export->legs_are_ours && i < export->n_legs; i++)
+                free(export->legs[i].spec.device);
         free(export->grants);
         free(export->name);
         free(export->path);
@@ -104,8 +106,9 @@ static int check_own_overlap(const struct leg_spec *legs, unsigned int i,
         return MODEL_OK;
 }
 
-static int check_regions(struct model *model, const struct leg_spec *legs, unsigned int n_legs,
-                         bool read_only, bool shared, struct dmio_device_info *infos,
+static int check_regions(struct model *model, const struct client *client,
+                         const struct leg_spec *legs, unsigned int n_legs, bool read_only,
+                         bool shared, struct dmio_device_info *infos,
                          unsigned int *ret_logical_block, struct model_refusal *refusal)
 {
         unsigned int logical_block = DMIO_SECTOR_SIZE;
@@ -125,7 +128,7 @@ static int check_regions(struct model *model, const struct leg_spec *legs, unsig
                 if (r != MODEL_OK)
                         return r;
 
-                grant = region_table_find_conflict(model, &infos[i].id, legs[i].sector,
+                grant = region_table_find_conflict(model, client, &infos[i].id, legs[i].sector,
                                                    legs[i].count, shared);
                 if (grant)
                         return refuse_busy(refusal, i, grant);
@@ -225,7 +228,8 @@ int export_new(struct client *client, const char *name, struct leg_spec *legs, u
                 return MODEL_E_NAME;
         if (client_find_export(client, name))
                 return MODEL_E_EXISTS;
-        r = check_regions(model, legs, n_legs, read_only, shared, infos, &logical_block, refusal);
+        r = check_regions(model, client, legs, n_legs, read_only, shared, infos, &logical_block,
+                          refusal);
         if (r != MODEL_OK)
                 return r;
 
@@ -254,14 +258,25 @@ int export_new(struct client *client, const char *name, struct leg_spec *legs, u
         if (r < 0)
                 return r;
 
+        export->legs_are_ours = true;
         *ret = DMIO_TAKE(export);
         return MODEL_OK;
 }
 
-/* Nothing is in flight any more, and nothing ever will be. In a callback of the main queue. */
-static void export_drained(struct dmio_task *task)
+static void close_devices(struct worker_job *job)
 {
-        struct export *export = container_of(task, struct export, drained_task);
+        struct export *export = container_of(job, struct export, close_job);
+
+        for (unsigned int i = 0; i < export->n_legs; i++) {
+                dmio_device_close(export->legs[i].spec.bdev);
+                export->legs[i].spec.bdev = NULL;
+        }
+}
+
+/* Whoever hears of the removal finds the devices closed and the sectors free. */
+static void export_closed(struct worker_job *job)
+{
+        struct export *export = container_of(job, struct export, close_job);
         struct client *owner = export->owner;
         void (*removed)(void *userdata) = export->removed;
         void *userdata = export->removed_userdata;
@@ -280,6 +295,18 @@ static void export_drained(struct dmio_task *task)
                 removed(userdata);
         owner->n_draining--;
         client_continue_close(owner);
+}
+
+/*
+ * Nothing is in flight any more, and nothing ever will be, even if somebody still has the file
+ * open. In a callback of the main queue.
+ */
+static void export_drained(struct dmio_task *task)
+{
+        struct export *export = container_of(task, struct export, drained_task);
+
+        export->close_job = (struct worker_job){ .run = close_devices, .done = export_closed };
+        worker_submit(export->model->worker, &export->close_job);
 }
 
 /* Returns false if somebody has it open and that matters. */
@@ -329,34 +356,10 @@ struct export *export_ref(struct export *export)
         return export;
 }
 
-static void close_devices(struct worker_job *job)
-{
-        struct export *export = container_of(job, struct export, close_job);
-
-        for (unsigned int i = 0; i < export->n_legs; i++) {
-                dmio_device_close(export->legs[i].spec.bdev);
-                free(export->legs[i].spec.device);
-        }
-        export_free(export);
-}
-
-/* The worker takes jobs from the main loop only. */
-static void submit_close(struct dmio_task *task)
-{
-        struct export *export = container_of(task, struct export, free_task);
-
-        export->close_job.run = close_devices;
-        worker_submit(export->model->worker, &export->close_job);
-}
-
 struct export *export_unref(struct export *export)
 {
-        if (!export)
-                return NULL;
-        if (atomic_fetch_sub_explicit(&export->refs, 1, memory_order_acq_rel) == 1) {
-                export->free_task.fn = submit_close;
-                dmio_queue_post(export->model->queue, &export->free_task);
-        }
+        if (export && atomic_fetch_sub_explicit(&export->refs, 1, memory_order_acq_rel) == 1)
+                export_free(export);
         return NULL;
 }
 

@@ -6,8 +6,9 @@
  *
  * Life: made by export_new(), it is found through the model until export_remove(). Open files and
  * I/O in flight hold references, so the memory lasts as long as somebody uses it; export->gone
- * tells them that nothing more may be begun (ENODEV). A removal is complete, and its sectors free
- * for others, when nothing is in flight any more.
+ * tells them that nothing more may be begun (ENODEV). A removal is complete when nothing is in
+ * flight any more: its devices are closed and its sectors free for others, even if the file is
+ * still open.
  *
  * Legs: a leg that failed a write misses data, so it takes part in nothing any more for as long as
  * the export lives. state, errors and last_error are written by queue threads and read by all.
@@ -77,11 +78,11 @@ struct export
 
         struct grant *grants;          /* private: n_legs of them, until it is drained */
         struct dmio_task drained_task; /* private: in_flight reached 0 */
-        struct dmio_task free_task;    /* private: refs reached 0 */
         struct worker_job close_job;   /* private: the devices are closed */
         void (*removed)(void *userdata);
         void *removed_userdata;
 
+        bool legs_are_ours; /* private: their names were taken */
         unsigned int n_legs;
         struct leg legs[];
 };
@@ -107,7 +108,7 @@ int export_remove(struct export *export, bool force, void (*removed)(void *userd
 
 struct export *export_ref(struct export *export);
 
-/* Any thread. The last one closes the devices, through the worker. Returns NULL. */
+/* Any thread. Returns NULL. */
 struct export *export_unref(struct export *export);
 
 /* Bracket of every operation on the data, any thread: 0 or -ENODEV. */

@@ -30,13 +30,29 @@ struct grant *region_table_find(struct model *model, const struct dmio_device_id
         return NULL;
 }
 
-struct grant *region_table_find_conflict(struct model *model, const struct dmio_device_id *id,
-                                         sector_t sector, sector_t count, bool shared)
+/* Names are unique for as long as anything of a client is left. */
+static bool grant_is_of(const struct grant *grant, const struct client *client)
+{
+        return strcmp(grant->client_name, client->name) == 0;
+}
+
+/* What a call touches may become a shared export, which it would have been allowed to touch. */
+static bool grant_is_in_the_way(const struct grant *grant, const struct client *client, bool shared)
+{
+        if (grant->export)
+                return !(shared && grant->shared);
+        return !shared && !grant_is_of(grant, client);
+}
+
+struct grant *region_table_find_conflict(struct model *model, const struct client *client,
+                                         const struct dmio_device_id *id, sector_t sector,
+                                         sector_t count, bool shared)
 {
         struct grant *grant;
 
         list_for_each (grant, &model->regions, link)
-                if (!(shared && grant->shared) && grant_overlaps(grant, id, sector, count))
+                if (grant_is_in_the_way(grant, client, shared) &&
+                    grant_overlaps(grant, id, sector, count))
                         return grant;
         return NULL;
 }
@@ -47,9 +63,8 @@ struct grant *region_table_find_foreign(struct model *model, const struct client
 {
         struct grant *grant;
 
-        /* Names are unique for as long as anything of a client is left. */
         list_for_each (grant, &model->regions, link)
-                if (!grant->shared && strcmp(grant->client_name, client->name) != 0 &&
+                if (grant->export && !grant->shared && !grant_is_of(grant, client) &&
                     grant_overlaps(grant, id, sector, count))
                         return grant;
         return NULL;

@@ -92,16 +92,20 @@ static void an_export_can_be_left_out(void **state)
 
 static void sharing_takes_two(void **state)
 {
+        const struct client other = { .name = (char *)"other" };
         struct fixture *f = *state;
 
-        assert_ptr_equal(region_table_find_conflict(&f->model, &disk, 150, 1, false), &f->a);
-        assert_ptr_equal(region_table_find_conflict(&f->model, &disk, 150, 1, true), &f->a);
-        assert_ptr_equal(region_table_find_conflict(&f->model, &disk, 350, 1, false), &f->b);
-        assert_null(region_table_find_conflict(&f->model, &disk, 350, 1, true));
+        assert_ptr_equal(region_table_find_conflict(&f->model, &other, &disk, 150, 1, false),
+                         &f->a);
+        assert_ptr_equal(region_table_find_conflict(&f->model, &other, &disk, 150, 1, true), &f->a);
+        assert_ptr_equal(region_table_find_conflict(&f->model, &other, &disk, 350, 1, false),
+                         &f->b);
+        assert_null(region_table_find_conflict(&f->model, &other, &disk, 350, 1, true));
 }
 
 static void a_shared_one_does_not_hide_one_that_is_not(void **state)
 {
+        const struct client other = { .name = (char *)"other" };
         struct fixture *f = *state;
         struct grant c = { .id = disk,
                            .sector = 350,
@@ -111,7 +115,27 @@ static void a_shared_one_does_not_hide_one_that_is_not(void **state)
                            .export_name = "x" };
 
         region_table_add(&f->model, &c);
-        assert_ptr_equal(region_table_find_conflict(&f->model, &disk, 300, 100, true), &c);
+        assert_ptr_equal(region_table_find_conflict(&f->model, &other, &disk, 300, 100, true), &c);
+}
+
+/* A claim keeps others from making an export, unless it will be shared; nobody else minds it. */
+static void claims_are_in_the_way_of_others_exports(void **state)
+{
+        const struct client alice = { .name = (char *)"alice" };
+        const struct client other = { .name = (char *)"other" };
+        struct fixture *f = *state;
+        struct grant claim = {
+                .id = disk, .sector = 5000, .count = 10, .client_name = "alice", .export_name = ""
+        };
+
+        region_table_add(&f->model, &claim);
+        assert_ptr_equal(region_table_find_conflict(&f->model, &other, &disk, 5009, 1, false),
+                         &claim);
+        assert_null(region_table_find_conflict(&f->model, &other, &disk, 5009, 1, true));
+        assert_null(region_table_find_conflict(&f->model, &other, &disk, 5010, 1, false));
+        assert_null(region_table_find_conflict(&f->model, &alice, &disk, 5009, 1, false));
+        assert_null(region_table_find_foreign(&f->model, &other, &disk, 5000, 10));
+        list_unlink(&claim.link);
 }
 
 static void ones_own_exports_are_fair_game(void **state)
@@ -142,6 +166,7 @@ int main(void)
                 TEST(other_devices_do_not_matter),
                 TEST(an_export_can_be_left_out),
                 TEST(sharing_takes_two),
+                TEST(claims_are_in_the_way_of_others_exports),
                 TEST(a_shared_one_does_not_hide_one_that_is_not),
                 TEST(ones_own_exports_are_fair_game),
                 TEST(what_is_unlinked_is_free),
