@@ -18,7 +18,7 @@ static void read_done(unsigned long error, void *context);
 static void write_done(unsigned long error, void *context);
 static void zero_done(unsigned long error, void *context);
 
-/* Errors that say nothing about the leg: it was not able to take part in this request. */
+/* Errors of a read that say nothing about the leg. */
 static bool speaks_of_request(int error)
 {
         return error == ENOMEM || export_error_is_harmless(error);
@@ -142,6 +142,52 @@ static void slots_fill(struct transfer *transfer)
         mirror->n_sent = mirror->n_slots;
 }
 
+/* Take over what became of the regions just sent. */
+static void slots_collect(struct mirror *mirror, unsigned long error)
+{
+        for (unsigned int i = 0; i < mirror->n_sent; i++) {
+                int leg_error = mirror->leg_errors[i].error ? mirror->leg_errors[i].error : EIO;
+
+                mirror->error[mirror->sent[i]] = error & 1UL << i ? leg_error : 0;
+        }
+}
+
+/*
+ * What the errors in the slots mean. Under a lock, because two requests that failed on different
+ * legs must not fail both legs: each would rely on the other's.
+ */
+static int slots_judge(struct transfer *transfer)
+{
+        struct mirror *mirror = &transfer->mirror;
+        struct export *export = transfer->export;
+        int first_error = 0, harmless = 0;
+        bool taken = false;
+
+        pthread_mutex_lock(&transfer->thread->mount->judge_lock);
+        for (unsigned int i = 0; i < mirror->n_slots; i++) {
+                int error = mirror->error[i];
+
+                if (error == 0)
+                        taken |= leg_is_active(&export->legs[mirror->leg[i]]);
+                else if (export_error_is_harmless(error))
+                        harmless = error;
+                else if (!first_error)
+                        first_error = error;
+        }
+        for (unsigned int i = 0; i < mirror->n_slots; i++)
+                if (mirror->error[i] && !export_error_is_harmless(mirror->error[i]))
+                        export_leg_error(export, mirror->leg[i], mirror->error[i],
+                                         taken && leg_is_active(&export->legs[mirror->leg[i]]));
+        pthread_mutex_unlock(&transfer->thread->mount->judge_lock);
+
+        /* Legs that refused for the request's sake still count, so they must have it, too. */
+        if (harmless)
+                return client_error(harmless);
+        if (taken)
+                return 0;
+        return client_error(first_error ? first_error : EIO);
+}
+
 /* Send a request to the slots in mirror->sent. */
 static void slots_send(struct transfer *transfer, enum dm_io_op op, struct page_list *pages,
                        unsigned int flags, io_notify_fn done)
@@ -174,53 +220,9 @@ static void slots_send(struct transfer *transfer, enum dm_io_op op, struct page_
         log_debug_errno(r, "Cannot submit a request to %s: %m", export->path);
         for (unsigned int i = 0; i < mirror->n_sent; i++)
                 mirror->error[mirror->sent[i]] = -r;
-        mirror_finish(transfer, client_error(-r));
-}
-
-/* Take over what became of the regions just sent. */
-static void slots_collect(struct mirror *mirror, unsigned long error)
-{
-        for (unsigned int i = 0; i < mirror->n_sent; i++) {
-                int leg_error = mirror->leg_errors[i].error ? mirror->leg_errors[i].error : EIO;
-
-                mirror->error[mirror->sent[i]] = error & 1UL << i ? leg_error : 0;
-        }
-}
-
-/*
- * What the errors in the slots mean. Under a lock, because two requests that failed on different
- * legs must not fail both legs: each would rely on the other's.
- */
-static int slots_judge(struct transfer *transfer)
-{
-        struct mirror *mirror = &transfer->mirror;
-        struct export *export = transfer->export;
-        int first_error = 0, harmless = 0;
-        bool taken = false;
-
-        pthread_mutex_lock(&transfer->thread->mount->judge_lock);
-        for (unsigned int i = 0; i < mirror->n_slots; i++) {
-                int error = mirror->error[i];
-
-                if (error == 0)
-                        taken |= leg_is_active(&export->legs[mirror->leg[i]]);
-                else if (speaks_of_request(error))
-                        harmless = error;
-                else if (!first_error)
-                        first_error = error;
-        }
-        for (unsigned int i = 0; i < mirror->n_slots; i++)
-                if (mirror->error[i] && !speaks_of_request(mirror->error[i]))
-                        export_leg_error(export, mirror->leg[i], mirror->error[i],
-                                         taken && leg_is_active(&export->legs[mirror->leg[i]]));
-        pthread_mutex_unlock(&transfer->thread->mount->judge_lock);
-
-        /* Legs that refused for the request's sake still count, so they must have it, too. */
-        if (harmless)
-                return client_error(harmless);
-        if (taken)
-                return 0;
-        return client_error(first_error ? first_error : EIO);
+        /* A second try for some of them: the others have changed already. */
+        mirror_finish(transfer,
+                      mirror->n_sent < mirror->n_slots ? slots_judge(transfer) : client_error(-r));
 }
 
 static void write_done(unsigned long error, void *context)
