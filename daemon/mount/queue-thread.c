@@ -208,6 +208,11 @@ static void window_receive(struct window *window)
 {
         struct queue_thread *thread = window->thread;
 
+        if (window->renew && window->pages) {
+                dmio_pages_put(thread->mount->io, window->pages);
+                window->pages = NULL;
+        }
+        window->renew = false;
         if (thread->draining || thread->ended || !window_fill(window))
                 return;
 
@@ -249,6 +254,13 @@ void queue_thread_unparked(struct queue_thread *thread)
                 return;
         (void)dm_io_client_put(thread->mount->io, thread->extra_pages);
         thread->extra_pages = 0;
+
+        /* The windows lie where there was room at the worst of times: scattered over all chunks. */
+        for (unsigned int i = 0; i < thread->n_windows; i++) {
+                thread->windows[i].renew = true;
+                if (thread->windows[i].receiving)
+                        dmio_queue_cancel(thread->queue, &thread->windows[i].op);
+        }
 }
 
 const struct page_list *queue_thread_payload(const struct queue_thread *thread)

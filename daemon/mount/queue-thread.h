@@ -52,6 +52,7 @@ struct window {
         struct dmio_page_wait wait;
         bool receiving;
         bool waiting;
+        bool renew; /* get other pages: these keep chunks of the pool from going */
 };
 
 struct queue_thread {
