@@ -60,8 +60,8 @@ int node_stat(struct model *model, node_id_t id, const struct peer *peer, time_t
         int r;
 
         node = model_find_node(model, id);
-        if (!node || !node_is_visible(node, peer))
-                return -ENOENT;
+        if (!node)
+                return -ENODEV;
 
         stat.st_ino = id;
         stat.st_mode = node_mode(node->type, node->export && node->export->read_only);

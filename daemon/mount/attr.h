@@ -14,8 +14,9 @@ bool node_is_visible(const struct node *node, const struct peer *peer);
 
 /*
  * Fill *@ret. @start: when the daemon started, the time of everything that has no other. The size
- * of a .status is that of the text that @peer would read now. Returns 0, -ENOENT for a number that
- * names nothing, or -ENOMEM. Under the model's lock.
+ * of a .status is that of the text that @peer would read now. Returns 0; -ENODEV for a number that
+ * names nothing any more, which only somebody who has it open can ask for; or -ENOMEM. Under the
+ * model's lock.
  */
 int node_stat(struct model *model, node_id_t id, const struct peer *peer, time_t start,
               struct stat *ret);

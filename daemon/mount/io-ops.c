@@ -28,16 +28,17 @@
  */
 #define MOVE_MIN ((size_t)32 * 1024)
 
-/* The open file, or NULL after answering. */
+/* The open file, or NULL after answering: EBADF, or ENODEV if what it shows has been removed. */
 static struct open_file *find_file(fuse_req_t req, const struct fuse_file_info *fi)
 {
         struct queue_thread *thread = fuse_req_userdata(req);
         struct open_file *file;
 
         file = fi ? handle_table_get(&thread->mount->handles, fi->fh) : NULL;
-        if (!file)
-                fuse_reply_err(req, EBADF);
-        return file;
+        if (file && (!file->export || !atomic_load(&file->export->gone)))
+                return file;
+        fuse_reply_err(req, file ? ENODEV : EBADF);
+        return NULL;
 }
 
 static uint64_t export_size(const struct export *export)

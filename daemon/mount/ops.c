@@ -4,7 +4,8 @@
  * FUSE operations on names and attributes: thin adapters between libfuse and the model. Each asks
  * the model under its lock and answers afterwards.
  *
- * Everybody sees only what is theirs: who may not know of a client gets ENOENT for all of it.
+ * Everybody sees only what is theirs: who may not know of a client finds nothing of it by name
+ * (LOOKUP, READDIR). What is already open may be used by whoever was given it.
  * Modes are checked by the kernel (default_permissions).
  *
  * Nothing is kept by the kernel: entries and attributes are valid for 0 seconds, because the model
@@ -74,20 +75,22 @@ static struct node *visible_node(struct model *model, node_id_t id, const struct
         return node && node_is_visible(node, peer) ? node : NULL;
 }
 
-/* The export of that number with a reference, if who asks may see it. Takes the lock. */
-static struct export *request_export(fuse_req_t req, node_id_t id)
+/*
+ * The export of that number with a reference, or NULL in *@ret for a node that is none. Returns 0
+ * or -ENODEV for a number that names nothing any more. Takes the lock.
+ */
+static int request_export(fuse_req_t req, node_id_t id, struct export **ret)
 {
         struct mount *mount = request_mount(req);
-        struct peer peer = request_peer(req);
-        struct export *export = NULL;
         const struct node *node;
 
+        *ret = NULL;
         pthread_mutex_lock(&mount->model->lock);
-        node = visible_node(mount->model, id, &peer);
+        node = model_find_node(mount->model, id);
         if (node && node->type == NODE_TYPE_EXPORT)
-                export = export_ref(node->export);
+                *ret = export_ref(node->export);
         pthread_mutex_unlock(&mount->model->lock);
-        return export;
+        return node ? 0 : -ENODEV;
 }
 
 /* Looking up and attributes */
@@ -136,6 +139,8 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
         pthread_mutex_lock(&mount->model->lock);
         r = find_name(mount->model, parent, name, &peer, &id);
+        if (r == 0 && !visible_node(mount->model, id, &peer))
+                r = -ENOENT;
         if (r == 0)
                 r = node_stat(mount->model, id, &peer, mount->start, &entry.attr);
         pthread_mutex_unlock(&mount->model->lock);
@@ -443,8 +448,10 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         struct export *export;
         int r;
 
-        export = request_export(req, ino);
-        if (export)
+        r = request_export(req, ino, &export);
+        if (r < 0)
+                r = -ESTALE; /* removed since it was looked up: the kernel looks again */
+        else if (export)
                 r = open_export(mount, export, writing, &out.fh);
         else if (writing)
                 r = -EACCES;
@@ -487,9 +494,11 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 {
         DMIO_CLEANUP(freep) char *value = NULL;
         struct export *export;
-        int r = -ENODATA;
+        int r;
 
-        export = request_export(req, ino);
+        r = request_export(req, ino, &export);
+        if (r == 0)
+                r = -ENODATA;
         if (export) {
                 r = xattr_get(export, name, &value);
                 export_unref(export);
@@ -504,9 +513,13 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
         struct export *export;
+        int r;
 
-        export = request_export(req, ino);
-        reply_xattr(req, xattr_names, export ? xattr_names_size : 0, size);
+        r = request_export(req, ino, &export);
+        if (r < 0)
+                fuse_reply_err(req, -r);
+        else
+                reply_xattr(req, xattr_names, export ? xattr_names_size : 0, size);
         export_unref(export);
 }
 
