@@ -159,6 +159,12 @@ static bool uring_start(void *backend, struct dmio_op *op)
                 io_uring_prep_nop(sqe);
                 break;
         }
+        /*
+         * Before it hands a file without NOWAIT to a worker thread, the submission asks the file
+         * whether it is ready, and a server that hangs keeps it from returning. So do not ask.
+         */
+        if (op->bdev && op->bdev->far)
+                sqe->flags |= IOSQE_ASYNC;
         io_uring_sqe_set_data(sqe, op);
         return true;
 }

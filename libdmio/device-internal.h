@@ -20,8 +20,8 @@ struct block_device {
         bool read_only;
         bool direct;
         bool block;
-        bool own;       /* the open file description is ours alone */
-        bool ask_often; /* its size may change, and asking for it does not block */
+        bool own; /* the open file description is ours alone */
+        bool far; /* a file that a FUSE or network server serves, which may never answer */
 };
 
 /* True if [sector, sector + count) lies on the device; looks again where its size may be another.

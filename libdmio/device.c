@@ -105,20 +105,20 @@ static int device_find_limits(struct block_device *bdev)
  * Requests ask for the size of a file again, on a queue's thread. Where a server elsewhere answers,
  * that could take for ever and hold up everybody, so there the size is what it was at the open.
  */
-static bool size_is_near(int fd)
+static bool file_is_far(int fd)
 {
-        static const unsigned long far[] = {
+        static const unsigned long magics[] = {
                 FUSE_SUPER_MAGIC, NFS_SUPER_MAGIC,  SMB_SUPER_MAGIC,  SMB2_SUPER_MAGIC,
                 V9FS_MAGIC,       CIFS_SUPER_MAGIC, CEPH_SUPER_MAGIC, AFS_SUPER_MAGIC,
         };
         struct statfs fs;
 
         if (fstatfs(fd, &fs) < 0)
-                return false;
-        for (size_t i = 0; i < ARRAY_SIZE(far); i++)
-                if ((unsigned long)fs.f_type == far[i])
-                        return false;
-        return true;
+                return true;
+        for (size_t i = 0; i < ARRAY_SIZE(magics); i++)
+                if ((unsigned long)fs.f_type == magics[i])
+                        return true;
+        return false;
 }
 
 /* @st: of @fd. Returns 0 or why it has no sectors. */
@@ -158,7 +158,7 @@ static int device_enter(int fd_, bool read_only, bool direct, bool own, struct b
         bdev->direct = direct;
         bdev->own = own;
         bdev->block = S_ISBLK(st.st_mode);
-        bdev->ask_often = !bdev->block && size_is_near(fd);
+        bdev->far = !bdev->block && file_is_far(fd);
         bdev->id = bdev->block ? (struct dmio_device_id){ .device = st.st_rdev }
                                : (struct dmio_device_id){ .device = st.st_dev, .inode = st.st_ino };
         r = device_size(fd, bdev->block, &capacity);
@@ -309,14 +309,14 @@ static void device_look_again(struct block_device *bdev)
 {
         sector_t capacity;
 
-        if ((bdev->block || bdev->ask_often) && device_size(bdev->fd, bdev->block, &capacity) == 0)
+        if (!bdev->far && device_size(bdev->fd, bdev->block, &capacity) == 0)
                 atomic_store(&bdev->capacity, capacity);
 }
 
 bool device_fits(struct block_device *bdev, sector_t sector, sector_t count, bool writes)
 {
         /* A file that was cut short meanwhile would silently grow again. */
-        if (!(writes && bdev->ask_often) && range_fits(sector, count, atomic_load(&bdev->capacity)))
+        if (!(writes && !bdev->block) && range_fits(sector, count, atomic_load(&bdev->capacity)))
                 return true;
         device_look_again(bdev);
         return range_fits(sector, count, atomic_load(&bdev->capacity));
