@@ -11,123 +11,19 @@
  * decide when the pool must grow and when it may shrink. The second one matters after a put: pages
  * that are still in use then count as nobody's.
  *
- * A chunk's pages are a bitmap; the links of the lists that are lent out live in the chunk, one for
- * each page, so that lending allocates nothing. Chunks are searched in the order of their age, so
- * that the young ones fall empty and go.
+ * Chunks (chunk.h) are searched in the order of their age, so that the young ones fall empty and
+ * go.
  */
 #include <assert.h>
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
 
 #include <dmio/engine.h>
 
+#include "chunk.h"
 #include "pool-internal.h"
 #include "util/cleanup.h"
 #include "util/macros.h"
-
-#define CHUNK_BYTES (DMIO_POOL_CHUNK_PAGES * DMIO_PAGE_SIZE)
-#define CHUNK_WORDS (DMIO_POOL_CHUNK_PAGES / 64)
-
-struct chunk {
-        struct list link; /* pool.chunks */
-        struct page *pages;
-        unsigned int n_free;
-        uint64_t free[CHUNK_WORDS]; /* bit set: the page is free */
-        struct page_list links[DMIO_POOL_CHUNK_PAGES];
-};
-
-/* A chunk is found from one of its links by masking the address. */
-#define CHUNK_ALIGN ((size_t)16 * 1024)
-static_assert(sizeof(struct chunk) <= CHUNK_ALIGN, "a chunk is smaller than its alignment");
-
-static struct chunk *chunk_of(const struct page_list *link)
-{
-        return (struct chunk *)((uintptr_t)link & ~(uintptr_t)(CHUNK_ALIGN - 1));
-}
-
-static struct chunk *chunk_free(struct chunk *chunk)
-{
-        if (chunk) {
-                munmap(chunk->pages, CHUNK_BYTES);
-                free(chunk);
-        }
-        return NULL;
-}
-
-static struct chunk *chunk_new(void)
-{
-        struct chunk *chunk = aligned_alloc(CHUNK_ALIGN, CHUNK_ALIGN);
-        void *memory;
-
-        if (!chunk)
-                return NULL;
-        memory = mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-        if (memory == MAP_FAILED) {
-                free(chunk);
-                return NULL;
-        }
-
-        list_init(&chunk->link);
-        chunk->pages = memory;
-        chunk->n_free = DMIO_POOL_CHUNK_PAGES;
-        for (unsigned int i = 0; i < CHUNK_WORDS; i++)
-                chunk->free[i] = UINT64_MAX;
-        for (unsigned int i = 0; i < DMIO_POOL_CHUNK_PAGES; i++)
-                chunk->links[i] = (struct page_list){ .page = &chunk->pages[i] };
-        return chunk;
-}
-
-/* The first index from @from on whose page is free (@want) or taken; or the end. */
-static unsigned int chunk_scan(const struct chunk *chunk, unsigned int from, bool want)
-{
-        while (from < DMIO_POOL_CHUNK_PAGES) {
-                uint64_t word = want ? chunk->free[from / 64] : ~chunk->free[from / 64];
-
-                word >>= from % 64;
-                if (word)
-                        return from + (unsigned int)__builtin_ctzll(word);
-                from = (from / 64 + 1) * 64;
-        }
-        return DMIO_POOL_CHUNK_PAGES;
-}
-
-/* Find at least @min neighbouring free pages; returns how many there are, @n at most, or 0. */
-static unsigned int chunk_find(const struct chunk *chunk, unsigned int min, unsigned int n,
-                               unsigned int *ret_first)
-{
-        unsigned int first, end = 0;
-
-        if (chunk->n_free < min)
-                return 0;
-        for (;;) {
-                first = chunk_scan(chunk, end, true);
-                if (first >= DMIO_POOL_CHUNK_PAGES)
-                        return 0;
-                end = chunk_scan(chunk, first, false);
-                if (end - first >= min) {
-                        *ret_first = first;
-                        return MIN(end - first, n);
-                }
-        }
-}
-
-/* Mark @n pages from @first on as taken and link them; returns where the next link goes. */
-static struct page_list **chunk_take(struct chunk *chunk, unsigned int first, unsigned int n,
-                                     struct page_list **next)
-{
-        for (unsigned int i = first; i < first + n; i++) {
-                chunk->free[i / 64] &= ~(UINT64_C(1) << (i % 64));
-                *next = &chunk->links[i];
-                next = &chunk->links[i].next;
-        }
-        chunk->n_free -= n;
-        *next = NULL;
-        return next;
-}
 
 static uint64_t pool_needed(const struct pool *pool)
 {
@@ -388,7 +284,6 @@ void pool_put(struct pool *pool, struct pool_account *account, struct page_list 
 {
         struct list gone = LIST_INIT(gone);
         struct page_list *next;
-        struct chunk *chunk;
         bool emptied = false;
         int64_t n = 0;
 
@@ -396,15 +291,8 @@ void pool_put(struct pool *pool, struct pool_account *account, struct page_list 
                 return;
         pthread_mutex_lock(&pool->lock);
         for (; pages; pages = next) {
-                unsigned int i;
-
-                chunk = chunk_of(pages);
-                i = (unsigned int)(pages - chunk->links);
                 next = pages->next;
-                pages->next = NULL;
-                assert(!(chunk->free[i / 64] & UINT64_C(1) << (i % 64)));
-                chunk->free[i / 64] |= UINT64_C(1) << (i % 64);
-                emptied |= ++chunk->n_free == DMIO_POOL_CHUNK_PAGES;
+                emptied |= chunk_put(pages);
                 n++;
         }
         assert(account->in_use >= (uint64_t)n);
