@@ -19,6 +19,13 @@
 
 #define STOP_LIMIT_SEC 30
 
+/* What has not ended after so long is left alone, so that there is time to flush what others have
+ * written. */
+#define STOP_CALLS_LIMIT_SEC 10
+#define STOP_MOUNT_LIMIT_SEC 10
+
+#define USEC_PER_SEC UINT64_C(1000000)
+
 extern char **environ;
 
 /* One device that is flushed, through the client of the first export that uses it. */
@@ -37,13 +44,22 @@ enum stop_step {
         _STOP_STEP_MAX,
 };
 
+/* What a step is told to call back with, which may be after the stop has gone on without it. */
+struct stop_wait {
+        struct stop *stop;
+        enum stop_step step;
+};
+
 struct stop {
         sd_event *event;
         sd_event_source *limit;
+        sd_event_source *step_limit;
         struct model *model;
         struct server *server;
         struct mount *mount;
         enum stop_step step;
+        struct stop_wait waits[_STOP_STEP_MAX];
+        int status;      /* of the process */
         time_t deadline; /* CLOCK_MONOTONIC */
         struct flush *flushes;
         unsigned int n_flushes;
@@ -58,34 +74,67 @@ static void stop_clients(struct stop *stop);
 static const struct {
         const char *what; /* is waited for */
         void (*begin)(struct stop *stop);
+        unsigned int limit_sec; /* 0: as long as all of it may take */
 } steps[_STOP_STEP_MAX] = {
-        [STOP_CALLS] = { "calls on the control channel", stop_calls },
-        [STOP_MOUNT] = { "requests on the mount", stop_mount },
-        [STOP_FLUSH] = { "flushes of devices", stop_flush },
-        [STOP_CLIENTS] = { "clients to be closed", stop_clients },
+        [STOP_CALLS] = { "calls on the control channel", stop_calls, STOP_CALLS_LIMIT_SEC },
+        [STOP_MOUNT] = { "requests on the mount", stop_mount, STOP_MOUNT_LIMIT_SEC },
+        [STOP_FLUSH] = { "flushes of devices", stop_flush, 0 },
+        [STOP_CLIENTS] = { "clients to be closed", stop_clients, 0 },
 };
 
-static void stop_next(void *userdata)
+static void stop_step_done(void *userdata);
+
+static int stop_on_step_limit(sd_event_source *source, uint64_t usec, void *userdata)
 {
         struct stop *stop = userdata;
 
+        log_error("Stopping without waiting longer for %s", steps[stop->step].what);
+        if (stop->step == STOP_CALLS)
+                server_log_busy(stop->server);
+        stop->status = EXIT_FAILURE;
+        stop_step_done(&stop->waits[stop->step]);
+        return 0;
+}
+
+static void stop_begin_step(struct stop *stop)
+{
+        unsigned int limit = steps[stop->step].limit_sec;
+        int r = 0;
+
+        if (limit > 0)
+                r = sd_event_add_time_relative(stop->event, &stop->step_limit, CLOCK_MONOTONIC,
+                                               limit * USEC_PER_SEC, 0, stop_on_step_limit, stop);
+        if (r < 0)
+                log_warning_errno(r, "Cannot limit the time of a step: %m");
+        steps[stop->step].begin(stop);
+}
+
+/* Also comes for a step that was not waited for any more. */
+static void stop_step_done(void *userdata)
+{
+        const struct stop_wait *wait = userdata;
+        struct stop *stop = wait->stop;
+
+        if (wait->step != stop->step)
+                return;
+        stop->step_limit = sd_event_source_disable_unref(stop->step_limit);
         stop->step++;
         if (stop->step == _STOP_STEP_MAX) {
-                (void)sd_event_exit(stop->event, EXIT_SUCCESS);
+                (void)sd_event_exit(stop->event, stop->status);
                 return;
         }
         log_debug("Stopping: waiting for %s", steps[stop->step].what);
-        steps[stop->step].begin(stop);
+        stop_begin_step(stop);
 }
 
 static void stop_calls(struct stop *stop)
 {
-        server_drain(stop->server, stop_next, stop);
+        server_drain(stop->server, stop_step_done, &stop->waits[STOP_CALLS]);
 }
 
 static void stop_mount(struct stop *stop)
 {
-        mount_drain(stop->mount, stop_next, stop);
+        mount_drain(stop->mount, stop_step_done, &stop->waits[STOP_MOUNT]);
 }
 
 static void flush_done(unsigned long error, void *context)
@@ -100,7 +149,7 @@ static void flush_done(unsigned long error, void *context)
         export_unref(flush->export);
 
         if (--stop->n_unflushed == 0)
-                stop_next(stop);
+                stop_step_done(&stop->waits[STOP_FLUSH]);
 }
 
 static int flush_submit(struct flush *flush)
@@ -175,7 +224,7 @@ static void stop_flush(struct stop *stop)
                 }
         }
         if (--stop->n_unflushed == 0)
-                stop_next(stop);
+                stop_step_done(&stop->waits[STOP_FLUSH]);
 }
 
 static void stop_clients(struct stop *stop)
@@ -184,12 +233,12 @@ static void stop_clients(struct stop *stop)
         struct client *client;
 
         if (model->n_clients == 0) {
-                stop_next(stop);
+                stop_step_done(&stop->waits[STOP_CLIENTS]);
                 return;
         }
 
-        model->emptied = stop_next;
-        model->emptied_userdata = stop;
+        model->emptied = stop_step_done;
+        model->emptied_userdata = &stop->waits[STOP_CLIENTS];
         list_for_each (client, &model->clients, link)
                 (void)client_close(client, NULL, NULL);
 }
@@ -215,18 +264,21 @@ int stop_new(sd_event *event, struct model *model, struct server *server, struct
         stop->server = server;
         stop->mount = mount;
         stop->step = STOP_CALLS;
+        stop->status = EXIT_SUCCESS;
+        for (enum stop_step step = 0; step < _STOP_STEP_MAX; step++)
+                stop->waits[step] = (struct stop_wait){ stop, step };
         clock_gettime(CLOCK_MONOTONIC, &now);
         stop->deadline = now.tv_sec + STOP_LIMIT_SEC;
 
         r = sd_event_add_time_relative(event, &stop->limit, CLOCK_MONOTONIC,
-                                       STOP_LIMIT_SEC * UINT64_C(1000000), 0, stop_on_limit, stop);
+                                       STOP_LIMIT_SEC * USEC_PER_SEC, 0, stop_on_limit, stop);
         if (r < 0) {
                 stop_free(stop);
                 return r;
         }
 
         *ret = stop;
-        steps[stop->step].begin(stop);
+        stop_begin_step(stop);
         return 0;
 }
 
@@ -235,6 +287,7 @@ struct stop *stop_free(struct stop *stop)
         if (!stop)
                 return NULL;
         stop->model->emptied = NULL;
+        sd_event_source_disable_unref(stop->step_limit);
         sd_event_source_disable_unref(stop->limit);
         sd_event_unref(stop->event);
         free(stop->flushes);

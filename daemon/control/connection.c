@@ -19,7 +19,7 @@
 /* A peer that takes nothing of its answer for so long is given up. */
 #define STALL_USEC (30 * USEC_PER_SEC)
 
-/* A peer that we part with has so long to read why. */
+/* A peer that we part with has so long to read why; when we stop, so long for all of its answer. */
 #define PARTING_USEC (2 * USEC_PER_SEC)
 
 static const uint32_t state_events[] = {
@@ -116,7 +116,11 @@ static void connection_flush(struct connection *connection)
         }
         if (connection->state != CONNECTION_WRITING)
                 connection_set_state(connection, CONNECTION_WRITING);
-        if ((progress || !connection->timer) && connection_start_timer(connection, STALL_USEC) < 0)
+        /* A stop does not wait the longer for somebody who takes a byte now and then. */
+        if (connection->timer && (connection->stopping || !progress))
+                return;
+        if (connection_start_timer(connection, connection->stopping ? PARTING_USEC : STALL_USEC) <
+            0)
                 connection_end(connection);
 }
 
@@ -359,4 +363,7 @@ void connection_stop(struct connection *connection)
         connection->stopping = true;
         if (connection->state == CONNECTION_READING)
                 (void)sd_event_source_set_enabled(connection->source, SD_EVENT_OFF);
+        else if (connection->state == CONNECTION_WRITING &&
+                 connection_start_timer(connection, PARTING_USEC) < 0)
+                connection_end(connection);
 }

@@ -54,7 +54,7 @@ int connection_new(struct server *server, int fd, struct peer *peer, uint64_t id
 /* Close it and end its clients; a call in progress goes on, its answer is thrown away. */
 void connection_end(struct connection *connection);
 
-/* Take no more calls. */
+/* Take no more calls, and give the peer a short time to take its answer. May end the connection. */
 void connection_stop(struct connection *connection);
 
 /* True if an answer is to come or to be sent. */

@@ -11,6 +11,7 @@
 
 #include "config.h"
 #include "control/connection.h"
+#include "control/dispatch.h"
 #include "control/errors.h"
 #include "control/server-internal.h"
 #include "control/varlink.h"
@@ -25,6 +26,9 @@
 #define ACCEPT_BATCH 64
 
 #define ACCEPT_RETRY_USEC UINT64_C(500000)
+
+/* Calls that are logged one by one. */
+#define LOG_BUSY_MAX 8
 
 DMIO_DEFINE_CLEANUP(struct server, server_free)
 
@@ -180,15 +184,34 @@ void server_connection_ended(struct server *server, struct connection *connectio
 
 void server_drain(struct server *server, void (*drained)(void *userdata), void *userdata)
 {
-        struct connection *connection;
+        struct connection *connection, *after;
 
         server->draining = true;
         server->drained = drained;
         server->drained_userdata = userdata;
         (void)sd_event_source_set_enabled(server->accept_source, SD_EVENT_OFF);
-        list_for_each (connection, &server->connections, link)
+        list_for_each_safe (connection, after, &server->connections, link)
                 connection_stop(connection);
         check_drained(server);
+}
+
+void server_log_busy(const struct server *server)
+{
+        const struct connection *connection;
+        unsigned int n = 0;
+
+        list_for_each (connection, &server->connections, link) {
+                if (!connection_is_busy(connection))
+                        continue;
+                if (n < LOG_BUSY_MAX)
+                        log_error("Not waited for: %s of uid %u",
+                                  connection->call.method ? connection->call.method->name
+                                                          : "a call",
+                                  (unsigned int)connection->peer.uid);
+                n++;
+        }
+        if (n > LOG_BUSY_MAX)
+                log_error("Not waited for: %u calls more", n - LOG_BUSY_MAX);
 }
 
 /* Is somebody listening at @address? Returns 1, 0, or a negative errno. */

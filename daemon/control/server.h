@@ -26,5 +26,8 @@ int server_new(struct model *model, sd_event *event, int listen_fd, struct serve
  */
 void server_drain(struct server *server, void (*drained)(void *userdata), void *userdata);
 
+/* Log the calls that server_drain() waits for. */
+void server_log_busy(const struct server *server);
+
 /* Close every connection and the socket (and remove its file, if server_new() made it). NULL. */
 struct server *server_free(struct server *server);

@@ -100,6 +100,29 @@ expect_not "unmounted" is_mounted "$MOUNT"
 expect_not "the socket is gone" test -e "$CONTROL"
 for child in $children; do expect "no process is left" process_is_gone "$child"; done
 
+# --- nobody holds up the stop by reading his answer slowly
+start_dmiod
+cat >"$WORK/slow-reader.py" <<'END'
+import sys
+import time
+from client import Connection, region
+with Connection() as c:
+    c.call('OpenClient', {'name': 'slow', 'pages': 0})
+    c.send('Io', {'client': 'slow', 'op': 'read', 'regions': [region(sys.argv[1], 0, 1200)]})
+    c.socket.recv(4096)
+    print('reading', flush=True)
+    while c.socket.recv(4096):
+        time.sleep(0.2)
+END
+DMIO_CONTROL=$CONTROL PYTHONPATH=$(dirname "$0")/../lib python3 "$WORK/slow-reader.py" "$a" \
+    >"$WORK/slow-reader.log" 2>&1 &
+reader=$!
+defer end_process $reader
+wait_for 10 grep -q reading "$WORK/slow-reader.log"
+kill "$DMIOD_PID"
+wait_for 8 process_is_gone "$DMIOD_PID"
+expect "a slow reader does not keep it from ending with 0" wait "$DMIOD_PID"
+
 # --- and again, over what a killed one leaves
 start_dmiod
 ok "it starts again"
