@@ -22,6 +22,9 @@
 /* A peer that we part with has so long to read why; when we stop, so long for all of its answer. */
 #define PARTING_USEC (2 * USEC_PER_SEC)
 
+/* A message of more bytes than that leaves much behind in the heap, in small pieces. */
+#define LARGE_MESSAGE ((size_t)64 * 1024)
+
 static const uint32_t state_events[] = {
         [CONNECTION_READING] = EPOLLIN,
         [CONNECTION_CALLING] = 0,
@@ -83,6 +86,10 @@ static int connection_start_timer(struct connection *connection, uint64_t usec)
 static void connection_answer_sent(struct connection *connection)
 {
         connection_stop_timer(connection);
+        if (connection->large) {
+                connection->large = false;
+                server_trim(connection->server);
+        }
         if (connection->parting) {
                 if (connection_start_timer(connection, PARTING_USEC) < 0) {
                         connection_end(connection);
@@ -135,6 +142,7 @@ static void connection_send(struct connection *connection, json_t *answer)
                 connection_end(connection);
                 return;
         }
+        connection->large = connection->large || length > LARGE_MESSAGE;
         stream_write(&connection->stream, text, length);
         connection_flush(connection);
 }
@@ -166,6 +174,7 @@ static struct call *connection_begin_call(struct connection *connection)
         call->more = false;
         call->descriptors = descriptors_take(&connection->stream.descriptors);
         call->answered = connection_answered;
+        connection->large = connection->stream.in_length > LARGE_MESSAGE;
         connection->state = CONNECTION_CALLING;
         return call;
 }
@@ -200,8 +209,8 @@ static void connection_message(struct connection *connection)
 
         error = varlink_read(stream->in, stream->in_length, config->limit_nesting, &message,
                              &fatal);
-        stream_message_done(stream);
         call = connection_begin_call(connection);
+        stream_message_done(stream);
         call->oneway = message.oneway;
         call->more = message.more;
         if (error) {
@@ -348,6 +357,8 @@ void connection_end(struct connection *connection)
                 call->answered = discard_message;
                 call_answer(call, json_object());
         }
+        if (connection->large || connection->stream.in_length > LARGE_MESSAGE)
+                server_trim(server);
         stream_deinit(&connection->stream);
         server_connection_ended(server, connection);
         connection_free_if_over(connection);

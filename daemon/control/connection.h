@@ -38,6 +38,7 @@ struct connection {
         enum connection_state state;
         bool stopping;    /* takes no more calls */
         bool parting;     /* ends after the answer */
+        bool large;       /* its message or its answer is */
         bool dispatching; /* a call is being started: not yet to be freed */
         char terminator;  /* of its first message; what ends its answers */
         bool terminator_known;

@@ -25,7 +25,11 @@ struct server {
         void (*drained)(void *userdata);
         void *drained_userdata;
         sd_event_source *drained_source;
+        sd_event_source *trim_source; /* runs once when it is on */
 };
+
+/* Give memory back to the system, once before the main loop waits again, however often asked. */
+void server_trim(struct server *server);
 
 /* A connection has become idle, or has ended. */
 void server_connection_idle(struct server *server);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,6 +172,17 @@ static void check_drained(struct server *server)
                 tell_drained(server);
 }
 
+static int trim_event(sd_event_source *source, void *userdata)
+{
+        (void)malloc_trim(0);
+        return 0;
+}
+
+void server_trim(struct server *server)
+{
+        (void)sd_event_source_set_enabled(server->trim_source, SD_EVENT_ONESHOT);
+}
+
 void server_connection_idle(struct server *server)
 {
         check_drained(server);
@@ -329,6 +341,12 @@ int server_new(struct model *model, sd_event *event, int listen_fd, struct serve
         if (r < 0)
                 return log_error_errno(r, "Cannot make a timer: %m");
 
+        r = sd_event_add_defer(event, &server->trim_source, trim_event, server);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(server->trim_source, SD_EVENT_OFF);
+        if (r < 0)
+                return log_error_errno(r, "Cannot prepare to give memory back: %m");
+
         *ret = DMIO_TAKE(server);
         return 0;
 }
@@ -343,6 +361,7 @@ struct server *server_free(struct server *server)
         server->drained = NULL;
         while (!list_is_empty(&server->connections))
                 connection_end(list_first(&server->connections, struct connection, link));
+        (void)sd_event_source_disable_unref(server->trim_source);
         (void)sd_event_source_disable_unref(server->drained_source);
         (void)sd_event_source_disable_unref(server->retry_timer);
         (void)sd_event_source_disable_unref(server->accept_source);

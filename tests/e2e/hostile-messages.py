@@ -186,6 +186,16 @@ ok('no descriptor is left')
 if not sanitized():
     expect('memory does not grow', daemon_rss_kib() < rss + 4096, (rss, daemon_rss_kib()))
 
+# --- big messages leave nothing behind, whatever they are made of
+if not sanitized():
+    rss = daemon_rss_kib()
+    many = [b'{"method":"io.dmiod.Status","parameters":{"a":[' + b','.join([b'{}'] * 300000) + b']}}',
+            b'[' + b','.join([b'{"a":1}'] * 120000) + b']', bad['many members']]
+    for raw in many + [text[:-1] for text in many]:
+        is_answered(raw, b'\n')
+    wait_for('what big messages took is given back', lambda: daemon_rss_kib() < rss + 4096)
+    ok('what big messages took is given back')
+
 # --- an error that is no JSON is one reply, then the end
 with Connection() as c:
     c.send_bytes(b'garbage\n{"method":"io.dmiod.Status"}\n')
