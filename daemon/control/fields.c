@@ -70,6 +70,7 @@ static json_t *read_enum(const struct place *place, const struct field *field, c
 
         for (int i = 0; field->names[i]; i++) {
                 if (json_is_string(value) &&
+                    strlen(json_string_value(value)) == json_string_length(value) &&
                     strcmp(json_string_value(value), field->names[i]) == 0) {
                         *target = i;
                         return NULL;
@@ -119,6 +120,8 @@ static json_t *read_field(const struct place *place, const struct field *field, 
         case FIELD_STRING:
                 if (!json_is_string(value))
                         return wrong(place, "must be a string");
+                if (strlen(json_string_value(value)) != json_string_length(value))
+                        return wrong(place, "has a NUL character");
                 *(char **)slot = strdup(json_string_value(value));
                 return *(char **)slot ? NULL : ERROR_NO_MEMORY;
         case FIELD_BOOL:

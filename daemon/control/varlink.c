@@ -68,7 +68,21 @@ static json_t *restore_integers(json_t *value)
         return json_incref(value);
 }
 
-static json_t *not_json(const json_error_t *error)
+/* JSON, but none that we read. The message has ended where it ends, so one can go on after it. */
+static bool is_unwanted_json(const json_error_t *error)
+{
+        switch (json_error_code(error)) {
+        case json_error_duplicate_key:
+        case json_error_null_character:
+        case json_error_null_byte_in_key:
+        case json_error_numeric_overflow:
+                return true;
+        default:
+                return false;
+        }
+}
+
+static json_t *not_readable(const json_error_t *error)
 {
         const char *what = "is not JSON";
         char reason[96];
@@ -139,6 +153,8 @@ static json_t *read_message(struct varlink_call *call)
                 return error_invalid_parameter("method", "is missing");
         if (!json_is_string(method))
                 return error_invalid_parameter("method", "must be a string");
+        if (strlen(json_string_value(method)) != json_string_length(method))
+                return error_invalid_parameter("method", "has a NUL character");
         call->method = json_string_value(method);
 
         call->parameters = json_object_get(call->message, "parameters");
@@ -161,27 +177,42 @@ static json_t *read_message(struct varlink_call *call)
 json_t *varlink_read(const char *text, size_t length, size_t nesting, struct varlink_call *ret,
                      bool *ret_fatal)
 {
-        json_error_t why;
+        const size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL;
+        json_error_t why, later;
+        json_t *error;
 
         *ret = VARLINK_CALL_NULL;
         *ret_fatal = true;
         if (deepest_level(text, length) > nesting)
                 return error_limit_reached("nesting", nesting);
 
-        ret->message = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+        ret->message = json_loadb(text, length, flags, &why);
         if (!ret->message && json_error_code(&why) == json_error_numeric_overflow) {
                 /* JSON all the same; only whoever knows the fields can say which number it is. */
-                ret->message = json_loadb(
-                        text, length,
-                        JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, &why);
+                ret->message = json_loadb(text, length, flags | JSON_DECODE_INT_AS_REAL, &why);
                 if (ret->message)
                         json_decref(restore_integers(ret->message));
         }
-        if (!ret->message)
-                return not_json(&why);
+        if (!ret->message && json_error_code(&why) == json_error_duplicate_key) {
+                /* Refused, but is it JSON to its end, and is there an answer at all? */
+                ret->message = json_loadb(text, length,
+                                          (flags & ~(size_t)JSON_REJECT_DUPLICATES) |
+                                                  JSON_DECODE_INT_AS_REAL,
+                                          &later);
+                if (!ret->message)
+                        why = later;
+                *ret_fatal = !ret->message && !is_unwanted_json(&why);
+                error = read_flag(ret->message, "oneway", &ret->oneway);
+                json_decref(error);
+                return not_readable(&why);
+        }
+        if (!ret->message) {
+                *ret_fatal = !is_unwanted_json(&why);
+                return not_readable(&why);
+        }
+        *ret_fatal = false;
         if (!json_is_object(ret->message))
                 return error_invalid_parameter("message", "must be a JSON object");
-        *ret_fatal = false;
         return read_message(ret);
 }
 

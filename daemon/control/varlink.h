@@ -26,9 +26,8 @@ bool varlink_is_blank(const char *text, size_t length);
 
 /*
  * Read a message of at most @nesting levels. Returns NULL and the call; or an error (errors.h),
- * with
- * *@ret_fatal set if the message was not even a JSON object, so that one should not go on with its
- * sender. ret->oneway is right also for a call that is refused.
+ * with *@ret_fatal set if the message is not JSON or too deep, so that one should not go on with
+ * its sender. ret->oneway is right also for a call that is refused, if it could be read at all.
  */
 json_t *varlink_read(const char *text, size_t length, size_t nesting, struct varlink_call *ret,
                      bool *ret_fatal);

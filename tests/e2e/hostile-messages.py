@@ -209,6 +209,18 @@ with Connection() as c:
 with Connection() as c:
     expect('a wrong call is refused', c.refusal('Io', {'x': 1}))
     expect('the next one is answered', c.call('Status'))
+    for text, parameter in ((b'[]', 'message'), (b'5', 'message'), (b'null', 'message'),
+                            (b'{"method":"a.b.C","method":"a.b.D"}', 'message'),
+                            (b'{"method":1e999}', 'message'), (b'{"a\\u0000":1}', 'message'),
+                            (b'{"method":"io.dmiod.Status\\u0000"}', 'method'),
+                            (call('io.dmiod.CloseClient', {'name': 'alice\0x'}), 'name'),
+                            (io(op='write\0'), 'op'), (io(memory={'fill': 10 ** 30}), 'memory.fill'),
+                            (io(regions=[region(path + '\0', 1024, 8)]), 'regions[0].device')):
+        c.send_bytes(text + b'\n')
+        reply = c.receive()
+        expect_eq('%r: what is wrong is named' % text[:24], reply['parameters'].get('parameter'),
+                  parameter)
+        expect('and the next one is answered', c.call('Status'))
 
 # --- random bytes, and good messages with a byte changed
 rng = random.Random(42)

@@ -48,7 +48,7 @@ static const struct field sample_fields[] = {
 
 static json_t *read_text(const char *text, struct sample *ret)
 {
-        json_t *object = json_loads(text, JSON_DECODE_ANY, NULL);
+        json_t *object = json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
         json_t *error;
 
         assert_non_null(object);
@@ -112,6 +112,8 @@ static void the_wrong_field_is_named(void **state)
                 { "{}", "text" },
                 { "{\"text\":null}", "text" },
                 { "{\"text\":1}", "text" },
+                { "{\"text\":\"a\\u0000b\"}", "text" },
+                { "{\"text\":\"\",\"colour\":\"red\\u0000\"}", "colour" },
                 { "{\"text\":\"\",\"bogus\":1}", "bogus" },
                 { "{\"bogus\":1}", "bogus" },
                 { "{\"text\":\"\",\"flag\":0}", "flag" },

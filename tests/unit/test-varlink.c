@@ -58,28 +58,43 @@ static void a_call_is_read(void **state)
         expect(" {\"method\":\"a.b.C\"}\r", NULL, NULL, NULL, false);
 }
 
-static void what_is_not_an_object_ends_it_all(void **state)
+static void what_is_not_json_ends_it_all(void **state)
 {
         static const char *const texts[] = {
                 "x",
                 "{",
                 "{}}",
                 "{\"a\":1,}",
-                "[]",
-                "5",
-                "\"a\"",
-                "null",
                 "{\"a\":\"\xff\"}",
-                "{\"a\":1,\"a\":2}",
-                "{\"a\":1e999}",
+                "{\"a\":1,\"a\":2",
                 "{'a':1}",
-                "{\"a\":\"\\u0000\"}",
                 "{\"a\":01}",
                 "{\"a\":\"\\ud800\"}",
         };
 
         for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
                 expect(texts[i], INVALID, "parameter", "message", true);
+}
+
+static void json_that_is_no_call_is_only_refused(void **state)
+{
+        static const char *const texts[] = {
+                "[]",
+                "5",
+                "\"a\"",
+                "null",
+                "\"\\u0000\"",
+                "{\"a\":1,\"a\":2}",
+                "{\"a\":1,\"a\":99999999999999999999}",
+                "{\"a\":1e999}",
+                "{\"a\\u0000\":1}",
+        };
+
+        for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+                expect(texts[i], INVALID, "parameter", "message", false);
+        expect("{\"method\":\"a.b.C\\u0000\"}", INVALID, "parameter", "method", false);
+        expect("{\"method\":\"a.b.C\",\"parameters\":{\"x\":\"\\u0000\"}}", NULL, NULL, NULL,
+               false);
 }
 
 static void nesting_is_bounded(void **state)
@@ -111,10 +126,17 @@ static void wrong_messages_name_the_key(void **state)
 static void oneway_holds_for_refused_calls_too(void **state)
 {
         static const char text[] = "{\"oneway\":true,\"bogus\":1}";
+        static const char twice[] = "{\"oneway\":true,\"method\":\"a.b.C\",\"method\":1}";
         struct varlink_call call;
         bool fatal;
         json_t *error = varlink_read(text, strlen(text), LEVELS, &call, &fatal);
 
+        assert_non_null(error);
+        assert_true(call.oneway);
+        json_decref(error);
+        varlink_call_deinit(&call);
+
+        error = varlink_read(twice, strlen(twice), LEVELS, &call, &fatal);
         assert_non_null(error);
         assert_true(call.oneway);
         json_decref(error);
@@ -163,7 +185,8 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_call_is_read),
-                cmocka_unit_test(what_is_not_an_object_ends_it_all),
+                cmocka_unit_test(what_is_not_json_ends_it_all),
+                cmocka_unit_test(json_that_is_no_call_is_only_refused),
                 cmocka_unit_test(nesting_is_bounded),
                 cmocka_unit_test(wrong_messages_name_the_key),
                 cmocka_unit_test(oneway_holds_for_refused_calls_too),
