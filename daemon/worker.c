@@ -35,6 +35,7 @@ struct worker {
 
         pthread_t threads[WORKER_THREADS_MAX]; /* main loop, like all that follows */
         unsigned int n_threads;
+        sd_event *event;
         int event_fd;
         sd_event_source *source;
 };
@@ -150,6 +151,7 @@ int worker_new(sd_event *event, struct worker **ret)
         job_queue_init(&worker->waiting);
         job_queue_init(&worker->finished);
 
+        worker->event = sd_event_ref(event);
         worker->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         r = worker->event_fd < 0 ? -errno : 0;
         if (r == 0)
@@ -164,6 +166,11 @@ int worker_new(sd_event *event, struct worker **ret)
 
         *ret = worker;
         return 0;
+}
+
+sd_event *worker_event(const struct worker *worker)
+{
+        return worker->event;
 }
 
 struct worker *worker_free(struct worker *worker)
@@ -197,6 +204,7 @@ struct worker *worker_free(struct worker *worker)
         }
 
         sd_event_source_disable_unref(worker->source);
+        sd_event_unref(worker->event);
         close_fd(worker->event_fd);
         pthread_cond_destroy(&worker->wake);
         pthread_mutex_destroy(&worker->lock);

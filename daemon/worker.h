@@ -24,6 +24,9 @@ struct worker_job {
 
 int worker_new(sd_event *event, struct worker **ret);
 
+/* The main loop that it belongs to. */
+sd_event *worker_event(const struct worker *worker);
+
 /* Waits for the jobs that are running, runs what is queued, calls every done. Returns NULL. */
 struct worker *worker_free(struct worker *worker);
 

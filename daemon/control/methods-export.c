@@ -7,12 +7,12 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "control/call.h"
 #include "control/errors.h"
 #include "control/methods.h"
 #include "control/resolve.h"
+#include "control/retry.h"
 #include "control/varlink.h"
 #include "log.h"
 #include "model/describe.h"
@@ -202,35 +202,25 @@ static int remove_export(struct call *call, struct client *client, struct export
  * close(2) has returned. So an export that is busy gets that moment before it is called busy.
  */
 #define CLOSE_GRACE_TRIES 50
-#define CLOSE_GRACE_NSEC 1000000
 
 struct removal {
-        struct worker_job job;
+        struct retry retry;
         struct call *call;
         struct client *client;
         struct export *export;
         json_t *answer; /* unless it has been closed meanwhile */
 };
 
-static void removal_wait(struct worker_job *job)
+static void removal_attempt(struct retry *retry, bool is_last)
 {
-        struct removal *removal = container_of(job, struct removal, job);
-        const struct timespec pause = { .tv_nsec = CLOSE_GRACE_NSEC };
-
-        for (unsigned int i = 0; i < CLOSE_GRACE_TRIES; i++) {
-                if (export_n_open(removal->export) == 0)
-                        return;
-                (void)nanosleep(&pause, NULL);
-        }
-}
-
-static void removal_finish(struct worker_job *job)
-{
-        struct removal *removal = container_of(job, struct removal, job);
+        struct removal *removal = container_of(retry, struct removal, retry);
         struct call *call = removal->call;
         struct export *export;
         json_t *error = NULL;
 
+        if (!is_last && export_n_open(removal->export) > 0)
+                return;
+        retry_stop(retry);
         json_decref(removal->answer);
         (void)remove_export(call, removal->client, &export, &error);
         export_unref(removal->export);
@@ -249,14 +239,16 @@ static bool removal_try_again(struct call *call, struct client *client, struct e
                 free(removal);
                 return false;
         }
-        *removal = (struct removal){
-                .job = { .run = removal_wait, .done = removal_finish },
-                .call = call,
-                .client = client,
-                .export = export_ref(export),
-                .answer = answer,
-        };
-        worker_submit(call->model->worker, &removal->job);
+        if (retry_start(&removal->retry, worker_event(call->model->worker), CLOSE_GRACE_TRIES,
+                        removal_attempt) < 0) {
+                client_end_call(client);
+                free(removal);
+                return false;
+        }
+        removal->call = call;
+        removal->client = client;
+        removal->export = export_ref(export);
+        removal->answer = answer;
         return true;
 }
 

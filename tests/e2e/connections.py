@@ -3,9 +3,10 @@
 
 import os
 import resource
+import time
 
-from client import (Connection, Closed, Refused, daemon_fds, daemon_rss_kib, expect, expect_eq, ok,
-                    sanitized, skip, wait_for)
+from client import (MOUNT, Connection, Closed, Refused, daemon_fds, daemon_rss_kib, expect, expect_eq,
+                    image, ok, region, sanitized, skip, wait_for)
 
 WANTED = 3000
 
@@ -63,6 +64,24 @@ with Connection() as c:
 if not sanitized():
     expect('memory does not grow', rss[-1] < rss[0] + 4096, rss)
 wait_for('descriptors are as before', lambda: daemon_fds() <= fds_before)
+
+# --- calls that wait for a file to be closed are in nobody's way
+path = image('busy.img', 1 << 20)
+with Connection() as c:
+    c.call('OpenClient', {'name': 'busy', 'pages': 0})
+    c.call('CreateExport', {'client': 'busy', 'name': 'vol', 'regions': [region(path, 0, 1024)]})
+    removers = [Connection() for _ in range(1000)]
+    with open(MOUNT + '/busy/vol', 'rb'):
+        start = time.monotonic()
+        for remover in removers:
+            remover.send('RemoveExport', {'client': 'busy', 'name': 'vol'})
+        answers = {remover.receive().get('error') for remover in removers}
+        expect_eq('1,000 removals of an open export', answers, {'io.dmiod.ExportBusy'})
+        expect('do not wait one for the other', time.monotonic() - start < 2)
+    c.call('RemoveExport', {'client': 'busy', 'name': 'vol'})
+    ok('closed, it is removed')
+    for remover in removers:
+        remover.close()
 
 # --- another user has a limit, and root is still served when it is reached
 pid = os.fork()
