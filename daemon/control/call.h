@@ -29,6 +29,7 @@ struct call {
         struct descriptors descriptors;
         bool more;
         bool oneway;
+        bool abandoned; /* its connection has ended */
 
         /* Called once, with the answer, which is taken. Later than call_answer() if descriptors
          * have to be closed first. */

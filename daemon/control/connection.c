@@ -344,6 +344,7 @@ void connection_end(struct connection *connection)
                 return;
         connection->state = CONNECTION_ENDED;
         connection->server = NULL;
+        call->abandoned = true;
         connection_stop_timer(connection);
         connection->source = sd_event_source_disable_unref(connection->source);
         list_unlink(&connection->link);

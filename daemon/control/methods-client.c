@@ -2,12 +2,16 @@
 
 /* Clients and their reservations. */
 
+#include <stdlib.h>
+
 #include "control/call.h"
 #include "control/errors.h"
 #include "control/methods.h"
+#include "control/retry.h"
 #include "control/varlink.h"
 #include "log.h"
 #include "model/describe.h"
+#include "util/list.h"
 
 /* What a reservation may be; the pool's own limit comes far earlier. */
 #define PAGES_MAX (INT64_C(1) << 31)
@@ -36,7 +40,28 @@ static json_t *client_reply(const struct client *client)
         return varlink_reply(json_pack("{s:o}", "client", describe_client(client)));
 }
 
-void method_open_client(struct call *call)
+/*
+ * The name may be about to become free: its client is closing, or ends with a connection that has
+ * been closed, which we may not have noticed yet. Whoever opens again what he has just left should
+ * not be told that it exists; so he is kept waiting for a moment.
+ */
+#define OPEN_GRACE_TRIES 100
+
+struct opening {
+        struct retry retry;
+        struct call *call;
+};
+
+static bool is_about_to_go(const struct call *call, const char *name)
+{
+        const struct client *client = model_find_client(call->model, name);
+
+        return client && client->uid == call->peer->uid &&
+               (client->closing || (!client->linger && client->connection != call->connection));
+}
+
+/* Answers the call, unless it is worth while to try again and that is allowed. */
+static bool open_client(struct call *call, bool may_wait)
 {
         const struct open_client_arguments *arguments = call->arguments;
         const struct error_subject subject = { .client = arguments->name };
@@ -47,13 +72,46 @@ void method_open_client(struct call *call)
         r = client_new(call->model, arguments->name, call->peer, (uint64_t)arguments->pages,
                        arguments->linger, arguments->linger ? 0 : call->connection, &client,
                        &refusal);
+        if (r == MODEL_E_EXISTS && may_wait && is_about_to_go(call, arguments->name))
+                return false;
         if (r != MODEL_OK) {
                 call_answer(call, error_from_outcome(r, &refusal, &subject));
-                return;
+                return true;
         }
         log_info("Client '%s' is opened by uid %u with %ju pages", client->name,
                  (unsigned int)client->uid, (uintmax_t)client->pages);
         call_answer(call, client_reply(client));
+        return true;
+}
+
+static void opening_attempt(struct retry *retry, bool is_last)
+{
+        struct opening *opening = container_of(retry, struct opening, retry);
+        struct call *call = opening->call;
+
+        if (call->abandoned)
+                /* Nobody would end the client. */
+                call_answer(call, json_object());
+        else if (!open_client(call, !is_last))
+                return;
+        retry_stop(retry);
+        free(opening);
+}
+
+void method_open_client(struct call *call)
+{
+        struct opening *opening;
+
+        if (open_client(call, true))
+                return;
+        opening = calloc(1, sizeof(*opening));
+        if (opening && retry_start(&opening->retry, worker_event(call->model->worker),
+                                   OPEN_GRACE_TRIES, opening_attempt) == 0) {
+                opening->call = call;
+                return;
+        }
+        free(opening);
+        (void)open_client(call, false);
 }
 
 static void client_closed(void *userdata)

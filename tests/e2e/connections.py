@@ -65,6 +65,22 @@ if not sanitized():
     expect('memory does not grow', rss[-1] < rss[0] + 4096, rss)
 wait_for('descriptors are as before', lambda: daemon_fds() <= fds_before)
 
+# --- a name is free for whoever has left it
+for _ in range(300):
+    c = Connection()
+    c.call('OpenClient', {'name': 'again', 'pages': 1})
+    c.close()
+ok('opened 300 times, each time by a new connection')
+with Connection() as c, Connection() as other:
+    wait_for('the last one is gone', lambda: not c.call('ListClients')['clients'])
+    c.call('OpenClient', {'name': 'again', 'pages': 1})
+    other.send('OpenClient', {'name': 'again', 'pages': 1})
+    expect_eq('a client whose connection lives is there', other.receive()['error'],
+              'io.dmiod.ClientExists')
+    other.send('OpenClient', {'name': 'again', 'pages': 1})
+    c.call('CloseClient', {'name': 'again'})
+    expect('closed meanwhile, it is opened', 'parameters' in other.receive())
+
 # --- calls that wait for a file to be closed are in nobody's way
 path = image('busy.img', 1 << 20)
 with Connection() as c:
