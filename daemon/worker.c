@@ -27,11 +27,13 @@ struct job_queue {
 struct worker {
         pthread_mutex_t lock;
         pthread_cond_t wake;
-        struct job_queue waiting;  /* under lock */
-        struct job_queue finished; /* under lock */
-        unsigned int n_waiting;    /* under lock */
-        unsigned int n_idle;       /* under lock; threads that wait for a job */
-        bool stopping;             /* under lock */
+        struct job_queue waiting;          /* under lock */
+        struct job_queue finished;         /* under lock */
+        unsigned int n_waiting;            /* under lock */
+        unsigned int n_idle;               /* under lock; threads that wait for a job */
+        unsigned int n_running;            /* under lock */
+        uid_t running[WORKER_THREADS_MAX]; /* under lock; for whom, in no order */
+        bool stopping;                     /* under lock */
 
         pthread_t threads[WORKER_THREADS_MAX]; /* main loop, like all that follows */
         unsigned int n_threads;
@@ -53,16 +55,46 @@ static void job_queue_push(struct job_queue *queue, struct worker_job *job)
         queue->end = &job->next;
 }
 
-static struct worker_job *job_queue_pop(struct job_queue *queue)
+/* Take the job that @at, which is part of @queue, points to. */
+static struct worker_job *job_queue_take(struct job_queue *queue, struct worker_job **at)
 {
-        struct worker_job *job = queue->first;
+        struct worker_job *job = *at;
 
-        if (job) {
-                queue->first = job->next;
-                if (!queue->first)
-                        queue->end = &queue->first;
-        }
+        *at = job->next;
+        if (!*at)
+                queue->end = at;
         return job;
+}
+
+static bool may_run(const struct worker *worker, const struct worker_job *job)
+{
+        unsigned int n = 0;
+
+        if (job->uid == 0)
+                return true;
+        for (unsigned int i = 0; i < worker->n_running; i++)
+                n += worker->running[i] == job->uid;
+        return n < WORKER_JOBS_PER_UID;
+}
+
+/* The next job that may run, or NULL. */
+static struct worker_job *worker_take_job(struct worker *worker)
+{
+        struct job_queue *queue = &worker->waiting;
+
+        for (struct worker_job **at = &queue->first; *at; at = &(*at)->next)
+                if (may_run(worker, *at))
+                        return job_queue_take(queue, at);
+        return NULL;
+}
+
+static void worker_forget_running(struct worker *worker, uid_t uid)
+{
+        unsigned int i = 0;
+
+        while (worker->running[i] != uid)
+                i++;
+        worker->running[i] = worker->running[--worker->n_running];
 }
 
 static void *worker_thread(void *argument)
@@ -73,14 +105,18 @@ static void *worker_thread(void *argument)
         pthread_mutex_lock(&worker->lock);
         for (;;) {
                 void (*done)(struct worker_job * job);
+                uid_t uid;
 
-                while (!(job = job_queue_pop(&worker->waiting)) && !worker->stopping) {
+                /* When we stop, whoever runs the job that holds up others will take them, too. */
+                while (!(job = worker_take_job(worker)) && !worker->stopping) {
                         worker->n_idle++;
                         pthread_cond_wait(&worker->wake, &worker->lock);
                         worker->n_idle--;
                 }
                 if (!job)
                         break;
+                uid = job->uid;
+                worker->running[worker->n_running++] = uid;
                 worker->n_waiting--;
                 pthread_mutex_unlock(&worker->lock);
 
@@ -88,6 +124,7 @@ static void *worker_thread(void *argument)
                 job->run(job);
 
                 pthread_mutex_lock(&worker->lock);
+                worker_forget_running(worker, uid);
                 if (done) {
                         job_queue_push(&worker->finished, job);
                         (void)eventfd_write(worker->event_fd, 1);
@@ -194,7 +231,7 @@ struct worker *worker_free(struct worker *worker)
 
                 if (worker_reap(worker) > 0)
                         continue;
-                job = job_queue_pop(&worker->waiting);
+                job = worker_take_job(worker);
                 if (!job)
                         break;
                 done = job->done;

@@ -8,17 +8,26 @@
  *
  * A job's @run is executed on a worker thread; its @done afterwards on the main loop. Threads are
  * started as needed, up to WORKER_THREADS_MAX, and end when the worker is freed.
+ *
+ * Whoever has files that hang must not have all threads: of one user's jobs only so many run at a
+ * time, and those of others overtake the rest of them.
  */
+
+#include <sys/types.h>
 
 #include <systemd/sd-event.h>
 
 #define WORKER_THREADS_MAX 16
+
+/* Jobs of one unprivileged user that run at a time. */
+#define WORKER_JOBS_PER_UID 4
 
 struct worker;
 
 struct worker_job {
         void (*run)(struct worker_job *job);  /* on a worker thread */
         void (*done)(struct worker_job *job); /* on the main loop; may free the job; may be NULL */
+        uid_t uid;                            /* for whom; 0: for root or for ourselves, no limit */
         struct worker_job *next;              /* private */
 };
 

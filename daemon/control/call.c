@@ -23,6 +23,11 @@ static void descriptors_closed(struct worker_job *job)
         call->answered(call, DMIO_TAKE(call->answer));
 }
 
+uid_t call_worker_uid(const struct call *call)
+{
+        return call->peer->privileged ? 0 : call->peer->uid;
+}
+
 void call_answer(struct call *call, json_t *answer)
 {
         assert(answer);
@@ -39,7 +44,9 @@ void call_answer(struct call *call, json_t *answer)
         }
         /* close(2) asks whoever serves the file, who may take his time. */
         call->answer = answer;
-        call->job = (struct worker_job){ .run = close_descriptors, .done = descriptors_closed };
+        call->job = (struct worker_job){ .run = close_descriptors,
+                                         .done = descriptors_closed,
+                                         .uid = call_worker_uid(call) };
         worker_submit(call->model->worker, &call->job);
 }
 

@@ -39,6 +39,9 @@ struct call {
         struct worker_job job;
 };
 
+/* For whom its jobs run (worker.h). */
+uid_t call_worker_uid(const struct call *call);
+
 /* The end of @call, with an answer that is taken: varlink_reply() or an error. */
 void call_answer(struct call *call, json_t *answer);
 

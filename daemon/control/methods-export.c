@@ -126,7 +126,9 @@ static void creation_opened(struct worker_job *job)
         if (!creation->answer)
                 creation->answer = creation_export(creation);
         /* What was not given away is closed again. */
-        creation->job = (struct worker_job){ .run = creation_close, .done = creation_finish };
+        creation->job = (struct worker_job){ .run = creation_close,
+                                             .done = creation_finish,
+                                             .uid = call_worker_uid(creation->call) };
         worker_submit(creation->call->model->worker, &creation->job);
 }
 
@@ -166,7 +168,9 @@ void method_create_export(struct call *call)
 
         creation->call = call;
         creation->client = client;
-        creation->job = (struct worker_job){ .run = creation_open, .done = creation_opened };
+        creation->job = (struct worker_job){ .run = creation_open,
+                                             .done = creation_opened,
+                                             .uid = call_worker_uid(call) };
         worker_submit(call->model->worker, &creation->job);
 }
 

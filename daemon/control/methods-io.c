@@ -151,7 +151,9 @@ static void io_end(struct io *io, json_t *answer)
         dmio_pages_put(io->client->io, io->memory.pages);
         io->memory.pages = NULL;
         io->answer = answer;
-        io->job = (struct worker_job){ .run = io_close, .done = io_finish };
+        io->job = (struct worker_job){ .run = io_close,
+                                       .done = io_finish,
+                                       .uid = call_worker_uid(io->call) };
         worker_submit(io->call->model->worker, &io->job);
 }
 
@@ -372,6 +374,8 @@ void method_io(struct call *call)
         }
 
         io->client = client;
-        io->job = (struct worker_job){ .run = io_open, .done = io_opened };
+        io->job = (struct worker_job){ .run = io_open,
+                                       .done = io_opened,
+                                       .uid = call_worker_uid(call) };
         worker_submit(call->model->worker, &io->job);
 }
