@@ -33,7 +33,19 @@
 
 DMIO_DEFINE_CLEANUP(struct server, server_free)
 
-/* Tell @fd why not, and close it. No terminator is known yet: the answer has both. */
+/* What its messages end with, as far as it has sent any. */
+static char guess_terminator(int fd)
+{
+        char start[4096];
+        ssize_t n = recv(fd, start, sizeof(start), MSG_PEEK | MSG_DONTWAIT);
+
+        for (ssize_t i = 0; i < n; i++)
+                if (start[i] == '\0' || start[i] == '\n')
+                        return start[i];
+        return '\n';
+}
+
+/* Tell @fd why not, and close it. */
 static void refuse(int fd, uint64_t limit)
 {
         DMIO_CLEANUP(freep) char *text = NULL;
@@ -41,14 +53,10 @@ static void refuse(int fd, uint64_t limit)
         char rest[4096];
         size_t length;
 
-        text = varlink_print(error, '\n', &length);
+        text = varlink_print(error, guess_terminator(fd), &length);
         json_decref(error);
-        if (text) {
-                struct iovec iov[] = { { text, length }, { (char[]){ '\0' }, 1 } };
-                struct msghdr message = { .msg_iov = iov, .msg_iovlen = 2 };
-
-                (void)sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-        }
+        if (text)
+                (void)send(fd, text, length, MSG_NOSIGNAL | MSG_DONTWAIT);
         (void)shutdown(fd, SHUT_WR);
         /* What was sent already is taken, or the peer would see a reset in place of the end. */
         for (int i = 0; i < 16; i++)

@@ -3,9 +3,11 @@
 
 import os
 import resource
+import signal
+import socket
 import time
 
-from client import (MOUNT, Connection, Closed, Refused, daemon_fds, daemon_rss_kib, expect, expect_eq,
+from client import (MOUNT, PID, Connection, Closed, Refused, daemon_fds, daemon_rss_kib, expect, expect_eq,
                     image, ok, region, sanitized, skip, wait_for)
 
 WANTED = 3000
@@ -100,8 +102,10 @@ with Connection() as c:
         remover.close()
 
 # --- another user has a limit, and root is still served when it is reached
+ours, theirs = socket.socketpair()
 pid = os.fork()
 if pid == 0:
+    ours.close()
     os.setgroups([])
     os.setresgid(65534, 65534, 65534)
     os.setresuid(65534, 65534, 65534)
@@ -116,8 +120,26 @@ if pid == 0:
             else 2
     except Closed:
         status = 3
+    # What is there when the daemon comes to it tells how the refusal is to end.
+    theirs.send(b'full')
+    if status == 0 and theirs.recv(16) == b'daemon sleeps':
+        for end in b'\n', b'\0':
+            held.append(Connection(end=end))
+            held[-1].send('Status')
+        theirs.send(b'sent')
+        for c in held[-2:]:
+            if c.receive()['parameters']['limit'] != 'connections' or c.socket.recv(1) or c.buffer:
+                status = 4
     os.write(2, b'%d connections, then status %d\n' % (len(held), status))
     os._exit(status)
+theirs.close()
+expect_eq('the limit is reached', ours.recv(16), b'full')
+os.kill(PID, signal.SIGSTOP)
+try:
+    ours.send(b'daemon sleeps')
+    ours.recv(16)
+finally:
+    os.kill(PID, signal.SIGCONT)
 _, status = os.waitpid(pid, 0)
 expect_eq('another user is told when the limit is reached', os.waitstatus_to_exitcode(status), 0)
 with Connection() as c:
