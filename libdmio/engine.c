@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/sysinfo.h>
 
@@ -13,6 +12,7 @@
 #include "io-internal.h"
 #include "memory.h"
 #include "queue-internal.h"
+#include "thread.h"
 #include "util/macros.h"
 
 #define DEPTH_DEFAULT 256
@@ -60,18 +60,13 @@ static void *engine_thread(void *argument)
         return NULL;
 }
 
-/* Signals are the program's business: the thread takes none. */
 static int engine_start_thread(struct dmio_engine *engine)
 {
         struct thread_start start = { .engine = engine };
-        sigset_t all, old;
         int r;
 
         sem_init(&start.ready, 0, 0);
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &old);
-        r = -pthread_create(&engine->thread, NULL, engine_thread, &start);
-        pthread_sigmask(SIG_SETMASK, &old, NULL);
+        r = thread_start(&engine->thread, engine_thread, &start);
         if (r == 0) {
                 sem_wait_always(&start.ready);
                 r = start.result;

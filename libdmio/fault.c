@@ -6,7 +6,6 @@
  * queue when its time has come. The timer thread exists only once there is a rule that delays.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -15,6 +14,7 @@
 #include "fault.h"
 #include "io-internal.h"
 #include "queue-internal.h"
+#include "thread.h"
 #include "util/macros.h"
 
 #define DELAY_MAX_US (UINT64_C(3600) * 1000000)
@@ -251,15 +251,11 @@ static void *timer_thread(void *argument)
 /* Under the lock. */
 static int timer_start(struct faults *faults)
 {
-        sigset_t all, old;
         int r;
 
         if (faults->has_thread)
                 return 0;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &old);
-        r = -pthread_create(&faults->thread, NULL, timer_thread, faults);
-        pthread_sigmask(SIG_SETMASK, &old, NULL);
+        r = thread_start(&faults->thread, timer_thread, faults);
         faults->has_thread = r == 0;
         return r;
 }
