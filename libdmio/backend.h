@@ -23,14 +23,16 @@ struct backend_ops {
 
         /*
          * A descriptor that becomes readable when there may be something for wait, and from notify
-         * on. Made at the first call; a negative errno if it cannot be had.
+         * on. Made at the first call; a negative errno if it cannot be had. From then on notify may
+         * be called by any thread.
          */
         int (*fd)(void *backend);
         void (*notify)(void *backend);
 
         /*
-         * Take @op. False if there is no room just now: submit, and offer it again. Completion is
-         * told by queue_complete(), from within wait.
+         * Take @op, whose private fields are the back-end's until it is done. False if
+         * there is no room just now: submit, and offer it again. Completion is told by
+         * queue_complete(), from within reap or wait.
          */
         bool (*start)(void *backend, struct dmio_op *op);
 

@@ -15,12 +15,8 @@
 #include <dmio/engine.h>
 
 #include "backend.h"
+#include "fifo.h"
 #include "util/list.h"
-
-struct op_fifo {
-        struct dmio_op *first;
-        struct dmio_op **last;
-};
 
 struct dmio_queue {
         struct dmio_engine *engine;

@@ -16,31 +16,6 @@
 static __thread struct dmio_queue *current_queue;
 static __thread struct dmio_queue *own_queues[4];
 
-static void fifo_init(struct op_fifo *fifo)
-{
-        fifo->first = NULL;
-        fifo->last = &fifo->first;
-}
-
-static void fifo_push(struct op_fifo *fifo, struct dmio_op *op)
-{
-        op->next = NULL;
-        *fifo->last = op;
-        fifo->last = &op->next;
-}
-
-static struct dmio_op *fifo_pop(struct op_fifo *fifo)
-{
-        struct dmio_op *op = fifo->first;
-
-        if (op) {
-                fifo->first = op->next;
-                if (!fifo->first)
-                        fifo->last = &fifo->first;
-        }
-        return op;
-}
-
 static void queue_arm_wakeup(struct dmio_queue *queue);
 static void queue_start_waiting(struct dmio_queue *queue);
 
@@ -78,7 +53,7 @@ static void queue_wake(struct dmio_queue *queue)
 
         (void)eventfd_write(queue->wakeup_fd, 1);
         if (poll_fd >= 0)
-                (void)eventfd_write(poll_fd, 1);
+                queue->ops->notify(queue->backend);
 }
 
 int dmio_queue_create(struct dmio_engine *engine, struct dmio_queue **ret)
@@ -213,25 +188,26 @@ void dmio_queue_post(struct dmio_queue *queue, struct dmio_task *task)
         atomic_fetch_sub_explicit(&queue->n_posting, 1, memory_order_release);
 }
 
+/* False if the back-end has no room. An operation that it takes is its own, links and all. */
+static bool queue_start(struct dmio_queue *queue, struct dmio_op *op)
+{
+        if (queue->n_started >= queue->depth || !queue->ops->start(queue->backend, op))
+                return false;
+        queue->n_started++;
+        return true;
+}
+
 void dmio_queue_submit(struct dmio_queue *queue, struct dmio_op *op)
 {
         queue->n_in_flight++;
-        if (queue->waiting.first || queue->n_started >= queue->depth ||
-            !queue->ops->start(queue->backend, op))
+        if (queue->waiting.first || !queue_start(queue, op))
                 fifo_push(&queue->waiting, op);
-        else
-                queue->n_started++;
         queue_kick(queue);
 }
 
 void dmio_queue_cancel(struct dmio_queue *queue, struct dmio_op *op)
 {
-        for (struct dmio_op **p = &queue->waiting.first; *p; p = &(*p)->next) {
-                if (*p != op)
-                        continue;
-                *p = op->next;
-                if (!*p)
-                        queue->waiting.last = p;
+        if (fifo_remove(&queue->waiting, op)) {
                 op->result = -ECANCELED;
                 fifo_push(&queue->done, op);
                 queue_kick(queue);
@@ -288,11 +264,11 @@ static void queue_start_waiting(struct dmio_queue *queue)
 
         if (queue->wakeup_due)
                 queue_arm_wakeup(queue);
-        while ((op = queue->waiting.first) != NULL && queue->n_started < queue->depth) {
-                if (!queue->ops->start(queue->backend, op))
-                        return;
-                queue->n_started++;
-                fifo_pop(&queue->waiting);
+        while ((op = fifo_pop(&queue->waiting)) != NULL) {
+                if (queue_start(queue, op))
+                        continue;
+                fifo_push_first(&queue->waiting, op);
+                return;
         }
 }
 
