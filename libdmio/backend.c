@@ -5,19 +5,25 @@
 #include "backend.h"
 #include "util/macros.h"
 
-/* In the order of preference. */
-static const struct backend_ops *const backends[] = {
-        &backend_uring,
+/* In the order of preference. What does not touch the devices is only for who asks for it. */
+static const struct {
+        const struct backend_ops *ops;
+        bool is_real;
+} backends[] = {
+        { &backend_uring, true },
+        { &backend_threads, true },
 };
 
 int backend_find(const char *name, const struct backend_ops **ret)
 {
         for (size_t i = 0; i < ARRAY_SIZE(backends); i++) {
-                if (name && strcmp(name, backends[i]->name) != 0)
+                const struct backend_ops *ops = backends[i].ops;
+
+                if (name ? strcmp(name, ops->name) != 0 : !backends[i].is_real)
                         continue;
-                if (backends[i]->probe() < 0)
+                if (ops->probe() < 0)
                         continue;
-                *ret = backends[i];
+                *ret = ops;
                 return 0;
         }
         return -EOPNOTSUPP;

@@ -52,15 +52,19 @@ struct backend_ops {
 
         /* A look without a system call: could wait find something? True when in doubt. */
         bool (*is_due)(void *backend);
+        /* But it does not see descriptors become ready: polling it instead of sleeping is no use.
+         */
+        bool is_due_is_blind;
 
         /* Is something taken by start not handed over yet? */
         bool (*has_unsubmitted)(void *backend);
 };
 
 extern const struct backend_ops backend_uring;
+extern const struct backend_ops backend_threads;
 
 /*
- * The back-end called @name, or for NULL the best that works here. Returns 0, or -EOPNOTSUPP for
- * one that is not known or does not work.
+ * The back-end called @name, or for NULL the best real one that works here. Returns 0, or
+ * -EOPNOTSUPP for one that is not known or does not work.
  */
 int backend_find(const char *name, const struct backend_ops **ret);

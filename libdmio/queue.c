@@ -354,7 +354,7 @@ static int queue_rest(struct dmio_queue *queue, int64_t timeout_us, unsigned int
 {
         int r;
 
-        if (timeout_us != 0 && spin_us > 0) {
+        if (timeout_us != 0 && spin_us > 0 && !queue->ops->is_due_is_blind) {
                 r = queue_spin(queue, spin_us);
                 if (r < 0 || queue_is_due(queue))
                         return r;

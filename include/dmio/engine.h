@@ -6,7 +6,8 @@
  *
  * An engine is the page pool, the clients and the queues that belong together. A queue is one
  * io_uring and the one thread that drives it: everything that is submitted to a queue is carried
- * out, completed and called back there. A program chooses:
+ * out, completed and called back there. Where there is no io_uring another back-end takes its place
+ * (see below). A program chooses:
  *
  * - The engine's own thread (the default): dmio_engine_create() starts one queue and a thread for
  *   it; requests come from any thread, callbacks run on that thread.
@@ -32,8 +33,17 @@ extern "C" {
 /* No thread of the library's own: the program drives the queues that it creates. */
 #define DMIO_ENGINE_NO_THREAD (1u << 0)
 
+/*
+ * How operations are carried out, by name:
+ * "uring"    io_uring; a queue has a ring.
+ * "threads"  for places where io_uring is denied: plain system calls, on a few threads of each
+ *            queue, which are started as needed and end with it, and take no signals. Operations on
+ *            pipes, sockets and the like are waited for without occupying one. I/O priorities have
+ *            no effect, and spinning neither.
+ * NULL is the best that works here; dmio_engine_backend() tells which.
+ */
 struct dmio_engine_options {
-        const char *backend;      /* "uring"; NULL means the best that works here */
+        const char *backend;      /* see above */
         unsigned int flags;       /* DMIO_ENGINE_* */
         unsigned int depth;       /* operations that a queue has in flight, at most; 0 means 256 */
         unsigned int floor_pages; /* pages that belong to nobody; 0 means one chunk */
@@ -54,7 +64,7 @@ int dmio_engine_create(const struct dmio_engine_options *options, struct dmio_en
  */
 int dmio_engine_destroy(struct dmio_engine *engine);
 
-/* The name of the back-end in use: "uring". */
+/* The name of the back-end in use. */
 const char *dmio_engine_backend(const struct dmio_engine *engine);
 
 /* The queue that the engine's own thread drives; NULL with DMIO_ENGINE_NO_THREAD. */
@@ -129,13 +139,16 @@ struct dmio_op {
         dmio_op_fn fn;
 
         struct dmio_op *next; /* private, as is all that follows */
+        struct dmio_op *next_waiting;
+        unsigned int how;
         int result;
 };
 
 /*
  * Carry out @op; only on the queue's own thread. The caller keeps @op until fn runs, exactly once,
  * inside dmio_queue_process(). Short transfers, EINTR and EAGAIN are the caller's business. A
- * descriptor that would block is waited for by the kernel.
+ * descriptor that would block is waited for, whether it has O_NONBLOCK or not, and must stay open
+ * until then.
  */
 void dmio_queue_submit(struct dmio_queue *queue, struct dmio_op *op);
 
