@@ -12,6 +12,7 @@ static const struct {
 } backends[] = {
         { &backend_uring, true },
         { &backend_threads, true },
+        { &backend_memory, false },
 };
 
 int backend_find(const char *name, const struct backend_ops **ret)

@@ -62,6 +62,7 @@ struct backend_ops {
 
 extern const struct backend_ops backend_uring;
 extern const struct backend_ops backend_threads;
+extern const struct backend_ops backend_memory;
 
 /*
  * The back-end called @name, or for NULL the best real one that works here. Returns 0, or

@@ -22,8 +22,19 @@ struct block_device {
         bool block;
         bool own; /* the open file description is ours alone */
         bool far; /* a file that a FUSE or network server serves, which may never answer */
+
+        /* The RAM disk in its place (backend-memory.c), made at the first use. */
+        _Atomic(void *) ram;
+        uint64_t ram_bytes; /* set before ram is, under the registry's lock */
 };
 
 /* True if [sector, sector + count) lies on the device; looks again where its size may be another.
  */
 bool device_fits(struct block_device *bdev, sector_t sector, sector_t count, bool writes);
+
+/*
+ * The RAM disk that stands in for @bdev where nothing real is to be touched: blank at first, of the
+ * capacity that the device had then, shared by all who use @bdev, gone with it. Returns 0 or
+ * -ENOMEM. Any thread.
+ */
+int device_ram(struct block_device *bdev, void **ret, uint64_t *ret_bytes);

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -300,6 +301,8 @@ void dmio_device_close(struct block_device *bdev)
         pthread_mutex_unlock(&registry.lock);
 
         if (last) {
+                if (bdev->ram)
+                        (void)munmap(bdev->ram, MAX(bdev->ram_bytes, UINT64_C(1)));
                 close_fd(bdev->fd);
                 free(bdev);
         }
@@ -320,6 +323,37 @@ bool device_fits(struct block_device *bdev, sector_t sector, sector_t count, boo
                 return true;
         device_look_again(bdev);
         return range_fits(sector, count, atomic_load(&bdev->capacity));
+}
+
+/* Under the registry's lock. A device without a sector gets a byte, because a mapping must. */
+static void *device_make_ram(struct block_device *bdev)
+{
+        uint64_t bytes = atomic_load(&bdev->capacity) << DMIO_SECTOR_SHIFT;
+        void *ram;
+
+        ram = mmap(NULL, MAX(bytes, UINT64_C(1)), PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (ram == MAP_FAILED)
+                return NULL;
+        bdev->ram_bytes = bytes;
+        atomic_store_explicit(&bdev->ram, ram, memory_order_release);
+        return ram;
+}
+
+int device_ram(struct block_device *bdev, void **ret, uint64_t *ret_bytes)
+{
+        void *ram = atomic_load_explicit(&bdev->ram, memory_order_acquire);
+
+        if (!ram) {
+                pthread_mutex_lock(&registry.lock);
+                ram = atomic_load(&bdev->ram) ?: device_make_ram(bdev);
+                pthread_mutex_unlock(&registry.lock);
+                if (!ram)
+                        return -ENOMEM;
+        }
+        *ret = ram;
+        *ret_bytes = bdev->ram_bytes;
+        return 0;
 }
 
 void dmio_device_info(struct block_device *bdev, struct dmio_device_info *ret)

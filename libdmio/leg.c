@@ -248,6 +248,7 @@ static void piece_submit_transfer(struct piece *piece)
 
         piece->op.type = leg->io->op == DM_IO_WRITE ? DMIO_OP_WRITEV : DMIO_OP_READV;
         piece->op.rw_flags = leg->io->flags & DM_IO_FUA ? RWF_DSYNC : 0;
+        piece->op.shared = leg->io->memory.shared && !piece->bounce;
         piece->op.offset = (leg->sector << DMIO_SECTOR_SHIFT) + piece->offset;
         piece->op.fn = piece_transferred;
         piece_submit(piece);

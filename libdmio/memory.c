@@ -209,7 +209,7 @@ enum copy { COPY_FROM, COPY_TO, COPY_ZERO };
  * An ordinary copy touches the memory and is answered by SIGBUS if its file was truncated. The
  * kernel, asked to copy within this process, answers EFAULT.
  */
-static int copy_shared(void *to, const void *from, size_t bytes, bool remote_is_to)
+int memory_copy_shared(void *to, const void *from, size_t bytes, bool remote_is_to)
 {
         struct iovec local = { remote_is_to ? (void *)from : to, bytes };
         struct iovec remote = { remote_is_to ? to : (void *)from, bytes };
@@ -233,9 +233,10 @@ static int memory_copy(struct memory_cursor *cursor, char *flat, size_t bytes, e
                         n = MIN(n, sizeof(zeroes));
                 if (shared) {
                         r = copy == COPY_FROM
-                                    ? copy_shared(flat, range.iov_base, n, false)
-                                    : copy_shared(range.iov_base, copy == COPY_ZERO ? zeroes : flat,
-                                                  n, true);
+                                    ? memory_copy_shared(flat, range.iov_base, n, false)
+                                    : memory_copy_shared(range.iov_base,
+                                                         copy == COPY_ZERO ? zeroes : flat, n,
+                                                         true);
                         result = result ?: r;
                 } else if (copy == COPY_FROM) {
                         memcpy(flat, range.iov_base, n);

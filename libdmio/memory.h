@@ -78,3 +78,9 @@ int memory_zero(struct memory_cursor *cursor, size_t bytes);
 
 /* Bytes of the row; of a circular one, once around. */
 uint64_t memory_once_around(const struct memory *memory);
+
+/*
+ * Copy between memory of ours and memory that may vanish, which is @to if @remote_is_to and @from
+ * if not. Returns 0 or -EFAULT.
+ */
+int memory_copy_shared(void *to, const void *from, size_t bytes, bool remote_is_to);

@@ -40,7 +40,12 @@ extern "C" {
  *            queue, which are started as needed and end with it, and take no signals. Operations on
  *            pipes, sockets and the like are waited for without occupying one. I/O priorities have
  *            no effect, and spinning neither.
- * NULL is the best that works here; dmio_engine_backend() tells which.
+ * "memory"   for tests and measurements: nothing is read from or written to a device. In its place
+ *            stands a RAM disk, blank at first, of the capacity that the device had at first use;
+ *            it belongs to the struct block_device, so whoever is given the same one shares it, and
+ *            it goes with the last reference. Durability is whatever memory has. Operations on
+ *            descriptors are real all the same, by "uring" or else "threads".
+ * NULL is the best of the first two that works here; dmio_engine_backend() tells which.
  */
 struct dmio_engine_options {
         const char *backend;      /* see above */
@@ -136,6 +141,7 @@ struct dmio_op {
         uint64_t length;
         int mode;        /* FALLOC_FL_*, see fallocate(2) */
         uint16_t ioprio; /* as in ioprio_set(2); 0 for the thread's own */
+        bool shared;     /* the memory may vanish: EFAULT then, see DM_IO_MEMORY_SHARED */
         dmio_op_fn fn;
 
         struct dmio_op *next; /* private, as is all that follows */
