@@ -62,6 +62,23 @@ for backend in uring threads memory; do
     fi
 done
 
+# --- where io_uring is denied there are threads
+denied=("$DMIO_BUILD/tests/without-uring" "$DMIOD" --config=/dev/null --mount="$WORK/mnt-denied"
+    --control="$WORK/control-denied" --state="$WORK/state-denied")
+expect_not "--backend=uring is refused where it is denied" timeout 10 "${denied[@]}" --backend=uring
+"${denied[@]}" >"$WORK/denied.log" 2>&1 &
+pid=$!
+defer end_process $pid
+denied_answers() {
+    process_is_gone $pid || [ -S "$WORK/control-denied" ]
+}
+wait_for 10 denied_answers
+expect_eq "without io_uring there are threads" \
+    "$(CONTROL=$WORK/control-denied ctl_ok Status | jq -r .backend)" threads
+expect "and the log says so" grep -q "back-end threads" "$WORK/denied.log"
+kill $pid
+wait_for 10 process_is_gone $pid
+
 # --- SIGHUP
 a=$(make_image 1M a.img)
 cat >"$WORK/dmiod.conf" <<END

@@ -8,7 +8,8 @@
 # with defer, and goes when the script ends, however that happens: mounts first, then the rest in
 # reverse order. Results: 0 passed, 1 failed, 77 skipped.
 #
-# A script run by hand uses build/ of the checkout; DMIO_BUILD names another one.
+# A script run by hand uses build/ of the checkout; DMIO_BUILD names another one. DMIO_BACKEND is the
+# back-end of every dmiod that start_dmiod starts; without it the best that works.
 
 set -eEu -o pipefail
 export LC_ALL=C
@@ -280,7 +281,7 @@ start_dmiod() {
     [ -x "$DMIOD" ] || fail "there is no $DMIOD"
     [ -e "$WORK/dmiod.conf" ] || : >"$WORK/dmiod.conf"
     "$DMIOD" --config="$WORK/dmiod.conf" --mount="$MOUNT" --control="$CONTROL" --state="$STATE" \
-        "$@" >>"$WORK/dmiod.log" 2>&1 </dev/null &
+        ${DMIO_BACKEND:+--backend="$DMIO_BACKEND"} "$@" >>"$WORK/dmiod.log" 2>&1 </dev/null &
     DMIOD_PID=$!
     wait_for 20 dmiod_is_up_or_gone
     ! process_is_gone "$DMIOD_PID" || fail "dmiod has not started"

@@ -16,6 +16,16 @@
 
 #include <dmio/dmio.h>
 
+/*
+ * The back-end that a test's engines are to have: the environment's DMIO_BACKEND, or NULL. With
+ * "memory" the bytes of a scratch device are those of the RAM disk in its place.
+ */
+const char *test_backend(void);
+bool test_backend_is(const char *name);
+
+/* If not it says SKIP, and the test is to end with status 77. */
+bool test_backend_works(void);
+
 enum scratch_kind {
         SCRATCH_FILE,
         SCRATCH_LOOP,
@@ -40,7 +50,7 @@ void scratch_init(struct scratch *scratch, enum scratch_kind kind, sector_t sect
                   unsigned int flags);
 void scratch_deinit(struct scratch *scratch);
 
-/* The bytes of the image; bytes past its end read as "not there" and fail the test. */
+/* The bytes of the image (or RAM disk); bytes past its end fail the test. */
 void scratch_read(const struct scratch *scratch, uint64_t offset, void *data, size_t length);
 void scratch_write(const struct scratch *scratch, uint64_t offset, const void *data, size_t length);
 

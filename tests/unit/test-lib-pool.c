@@ -27,6 +27,7 @@ struct fixture {
 static int setup(void **state)
 {
         const struct dmio_engine_options options = {
+                .backend = test_backend(),
                 .flags = DMIO_ENGINE_NO_THREAD,
                 .max_pages = 100000,
         };
@@ -355,5 +356,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(memory_goes_back_to_the_system, setup, teardown),
         };
 
+        if (!test_backend_works())
+                return 77;
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
