@@ -25,13 +25,6 @@
 /* A message of more bytes than that leaves much behind in the heap, in small pieces. */
 #define LARGE_MESSAGE ((size_t)64 * 1024)
 
-static const uint32_t state_events[] = {
-        [CONNECTION_READING] = EPOLLIN,
-        [CONNECTION_CALLING] = 0,
-        [CONNECTION_WRITING] = EPOLLOUT,
-        [CONNECTION_DISCARDING] = EPOLLIN,
-};
-
 static void connection_free_if_over(struct connection *connection)
 {
         if (connection->state != CONNECTION_ENDED || connection->dispatching ||
@@ -41,18 +34,20 @@ static void connection_free_if_over(struct connection *connection)
         free(connection);
 }
 
-static void connection_set_state(struct connection *connection, enum connection_state state)
+/* Watch for what can be done something about, and for nothing else: a peer that has hung up is
+ * always an event. */
+static void connection_watch(struct connection *connection)
 {
+        uint32_t events = stream_unsent(&connection->stream) > 0 ? EPOLLOUT : 0;
         int r;
 
-        connection->state = state;
-        r = sd_event_source_set_io_events(connection->source, state_events[state]);
-        /* A peer that has hung up is always an event; while nothing can be done about it, it must
-         * not be one. */
+        if (connection->state == CONNECTION_DISCARDING ||
+            (connection->state == CONNECTION_READING && !connection->stopping))
+                events |= EPOLLIN;
+        r = sd_event_source_set_io_events(connection->source, events);
         if (r >= 0)
-                r = sd_event_source_set_enabled(connection->source, state == CONNECTION_CALLING
-                                                                            ? SD_EVENT_OFF
-                                                                            : SD_EVENT_ON);
+                r = sd_event_source_set_enabled(connection->source,
+                                                events ? SD_EVENT_ON : SD_EVENT_OFF);
         if (r < 0)
                 (void)log_warning_errno(r, "Cannot watch a connection: %m");
 }
@@ -61,7 +56,7 @@ static int connection_timeout(sd_event_source *source, uint64_t usec, void *user
 {
         struct connection *connection = userdata;
 
-        if (connection->state == CONNECTION_WRITING)
+        if (stream_unsent(&connection->stream) > 0)
                 log_notice("Dropping a connection of uid %u, which does not read its answer",
                            (unsigned int)connection->peer.uid);
         connection_end(connection);
@@ -82,30 +77,33 @@ static int connection_start_timer(struct connection *connection, uint64_t usec)
                                           connection_timeout, connection);
 }
 
-/* The answer is gone: on to the next message, or to the end. */
-static void connection_answer_sent(struct connection *connection)
+/* No call is in progress: on to the next message, or to the end. */
+static void connection_go_on(struct connection *connection)
 {
-        connection_stop_timer(connection);
-        if (connection->large) {
-                connection->large = false;
-                server_trim(connection->server);
-        }
-        if (connection->parting) {
+        size_t unsent = stream_unsent(&connection->stream);
+
+        if (connection->parting && unsent == 0) {
                 if (connection_start_timer(connection, PARTING_USEC) < 0) {
                         connection_end(connection);
                         return;
                 }
-                connection_set_state(connection, CONNECTION_DISCARDING);
+                connection->state = CONNECTION_DISCARDING;
+                connection_watch(connection);
                 if (stream_discard(&connection->stream) == 0)
                         connection_end(connection);
                 return;
         }
-        connection_set_state(connection, CONNECTION_READING);
-        if (connection->stopping)
-                connection_stop(connection);
-        server_connection_idle(connection->server);
+        if (unsent > CONNECTION_UNSENT_MAX ||
+            (unsent > 0 && (connection->parting || connection->stopping)))
+                connection->state = CONNECTION_WRITING;
+        else
+                connection->state = CONNECTION_READING;
+        connection_watch(connection);
+        if (unsent == 0)
+                server_connection_idle(connection->server);
 }
 
+/* Send what the peer takes. May end the connection. */
 static void connection_flush(struct connection *connection)
 {
         bool progress;
@@ -118,17 +116,24 @@ static void connection_flush(struct connection *connection)
                 return;
         }
         if (r == 0) {
-                connection_answer_sent(connection);
-                return;
+                connection_stop_timer(connection);
+                if (connection->large) {
+                        connection->large = false;
+                        server_trim(connection->server);
+                }
+        } else if (!connection->timer || (progress && !connection->stopping)) {
+                /* A stop does not wait the longer for somebody who takes a byte now and then. */
+                r = connection_start_timer(connection,
+                                           connection->stopping ? PARTING_USEC : STALL_USEC);
+                if (r < 0) {
+                        connection_end(connection);
+                        return;
+                }
         }
-        if (connection->state != CONNECTION_WRITING)
-                connection_set_state(connection, CONNECTION_WRITING);
-        /* A stop does not wait the longer for somebody who takes a byte now and then. */
-        if (connection->timer && (connection->stopping || !progress))
-                return;
-        if (connection_start_timer(connection, connection->stopping ? PARTING_USEC : STALL_USEC) <
-            0)
-                connection_end(connection);
+        if (connection->state == CONNECTION_CALLING)
+                connection_watch(connection);
+        else
+                connection_go_on(connection);
 }
 
 static void connection_send(struct connection *connection, json_t *answer)
@@ -143,7 +148,10 @@ static void connection_send(struct connection *connection, json_t *answer)
                 return;
         }
         connection->large = connection->large || length > LARGE_MESSAGE;
-        stream_write(&connection->stream, text, length);
+        if (stream_write(&connection->stream, text, length) < 0) {
+                connection_end(connection);
+                return;
+        }
         connection_flush(connection);
 }
 
@@ -157,9 +165,12 @@ static void connection_answered(struct call *call, json_t *answer)
         if (connection->state == CONNECTION_ENDED) {
                 json_decref(answer);
                 connection_free_if_over(connection);
-        } else if (oneway) {
+                return;
+        }
+        connection->state = CONNECTION_READING;
+        if (oneway) {
                 json_decref(answer);
-                connection_answer_sent(connection);
+                connection_flush(connection);
         } else {
                 connection_send(connection, answer);
         }
@@ -174,7 +185,7 @@ static struct call *connection_begin_call(struct connection *connection)
         call->more = false;
         call->descriptors = descriptors_take(&connection->stream.descriptors);
         call->answered = connection_answered;
-        connection->large = connection->stream.in_length > LARGE_MESSAGE;
+        connection->large = connection->large || connection->stream.in_length > LARGE_MESSAGE;
         connection->state = CONNECTION_CALLING;
         return call;
 }
@@ -222,6 +233,18 @@ static void connection_message(struct connection *connection)
         varlink_call_deinit(&message);
 }
 
+/* The peer sends no more, but may want to read the answers that it has not taken yet. */
+static void connection_half_closed(struct connection *connection)
+{
+        if (stream_unsent(&connection->stream) == 0 || connection->stream.descriptors.n > 0) {
+                connection_end(connection);
+                return;
+        }
+        stream_message_done(&connection->stream);
+        connection->parting = true;
+        connection_go_on(connection);
+}
+
 static void connection_read(struct connection *connection)
 {
         const struct config *config = connection->server->model->config;
@@ -245,7 +268,7 @@ static void connection_read(struct connection *connection)
                                                 "message", "does not end in a newline or NUL"));
                         break;
                 }
-                connection_end(connection);
+                connection_half_closed(connection);
                 break;
         case STREAM_E_TOO_LONG:
                 connection_part(connection, error_limit_reached("message", limits.message));
@@ -253,14 +276,17 @@ static void connection_read(struct connection *connection)
         case STREAM_E_DESCRIPTORS:
                 connection_part(connection, error_limit_reached("descriptors", limits.descriptors));
                 break;
-        default: /* STREAM_END, or broken */
+        case STREAM_END:
+                connection_half_closed(connection);
+                break;
+        default: /* broken */
                 connection_end(connection);
                 break;
         }
         connection->dispatching = false;
 
         if (connection->state == CONNECTION_CALLING)
-                connection_set_state(connection, CONNECTION_CALLING);
+                connection_watch(connection);
         connection_free_if_over(connection);
 }
 
@@ -268,21 +294,26 @@ static int connection_event(sd_event_source *source, int fd, uint32_t revents, v
 {
         struct connection *connection = userdata;
 
-        switch (connection->state) {
-        case CONNECTION_READING:
-                connection_read(connection);
-                break;
-        case CONNECTION_WRITING:
-                connection_flush(connection);
-                break;
-        case CONNECTION_DISCARDING:
+        if (connection->state == CONNECTION_DISCARDING) {
                 if (stream_discard(&connection->stream) == 0)
                         connection_end(connection);
-                break;
-        case CONNECTION_CALLING:
-        case CONNECTION_ENDED:
-                break;
+                return 0;
         }
+        if (stream_unsent(&connection->stream) > 0) {
+                bool only_flush = connection->state != CONNECTION_READING || !(revents & EPOLLIN);
+
+                connection->dispatching = true;
+                connection_flush(connection);
+                connection->dispatching = false;
+                if (connection->state == CONNECTION_ENDED) {
+                        connection_free_if_over(connection);
+                        return 0;
+                }
+                if (only_flush)
+                        return 0;
+        }
+        if (connection->state == CONNECTION_READING && !connection->stopping)
+                connection_read(connection);
         return 0;
 }
 
@@ -367,15 +398,19 @@ void connection_end(struct connection *connection)
 
 bool connection_is_busy(const struct connection *connection)
 {
-        return connection->state == CONNECTION_CALLING || connection->state == CONNECTION_WRITING;
+        return connection->state == CONNECTION_CALLING || stream_unsent(&connection->stream) > 0;
 }
 
 void connection_stop(struct connection *connection)
 {
+        bool has_unsent = stream_unsent(&connection->stream) > 0;
+
         connection->stopping = true;
-        if (connection->state == CONNECTION_READING)
-                (void)sd_event_source_set_enabled(connection->source, SD_EVENT_OFF);
-        else if (connection->state == CONNECTION_WRITING &&
-                 connection_start_timer(connection, PARTING_USEC) < 0)
+        if (has_unsent && connection_start_timer(connection, PARTING_USEC) < 0) {
                 connection_end(connection);
+                return;
+        }
+        if (has_unsent && connection->state == CONNECTION_READING)
+                connection->state = CONNECTION_WRITING;
+        connection_watch(connection);
 }

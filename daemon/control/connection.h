@@ -6,12 +6,14 @@
  *
  *   READING     waits for a message, or for the rest of one
  *   CALLING     a call is in progress; nothing is read
- *   WRITING     the answer goes out; nothing is read until it is gone
+ *   WRITING     nothing is read until the peer has taken more of its answers
  *   DISCARDING  told why we part, waiting for the peer to have read it
  *   ENDED       closed; waits only for a call in progress
  *
- * So a peer that sends without reading is held up by itself, and no other. Clients that belong to
- * the connection end with it. Main loop only.
+ * Answers go out in order, whenever the peer takes them. So that calls can be sent ahead of reading
+ * the answers, the next one is taken while some answers wait; no more than CONNECTION_UNSENT_MAX
+ * and one answer. So a peer that sends without reading is held up by itself, and no other. Clients
+ * that belong to the connection end with it. Main loop only.
  */
 
 #include <stdbool.h>
@@ -19,6 +21,9 @@
 #include "control/call.h"
 #include "peer.h"
 #include "util/list.h"
+
+/* Bytes of answers that may wait to be sent while another call is taken. */
+#define CONNECTION_UNSENT_MAX ((size_t)1024 * 1024)
 
 struct server;
 

@@ -184,12 +184,38 @@ int stream_read(struct stream *stream, const struct stream_limits *limits)
         return STREAM_MESSAGE;
 }
 
-void stream_write(struct stream *stream, char *text, size_t length)
+int stream_write(struct stream *stream, char *text, size_t length)
 {
-        assert(!stream->out);
-        stream->out = text;
-        stream->out_length = length;
-        stream->out_sent = 0;
+        size_t unsent = stream_unsent(stream);
+
+        if (!stream->out) {
+                stream->out = text;
+                stream->out_length = length;
+                stream->out_size = length;
+                stream->out_sent = 0;
+                return 0;
+        }
+
+        if (stream->out_length + length > stream->out_size) {
+                /* Twice what is needed, so that a byte is not moved for every message. */
+                size_t size = 2 * (unsent + length);
+                char *out = malloc(size);
+
+                if (!out) {
+                        free(text);
+                        return -ENOMEM;
+                }
+                memcpy(out, stream->out + stream->out_sent, unsent);
+                free(stream->out);
+                stream->out = out;
+                stream->out_length = unsent;
+                stream->out_size = size;
+                stream->out_sent = 0;
+        }
+        memcpy(stream->out + stream->out_length, text, length);
+        stream->out_length += length;
+        free(text);
+        return 0;
 }
 
 int stream_flush(struct stream *stream, bool *ret_progress)
@@ -215,6 +241,9 @@ int stream_flush(struct stream *stream, bool *ret_progress)
 
         free(stream->out);
         stream->out = NULL;
+        stream->out_length = 0;
+        stream->out_size = 0;
+        stream->out_sent = 0;
         *ret_progress = progress;
         return 0;
 }

@@ -56,7 +56,8 @@ struct stream {
         struct descriptors descriptors;
         char *out;
         size_t out_length;
-        size_t out_sent;
+        size_t out_size;
+        size_t out_sent; /* of out_length */
 };
 
 #define STREAM_NULL ((struct stream){ .fd = -1 })
@@ -73,8 +74,15 @@ int stream_read(struct stream *stream, const struct stream_limits *limits);
 /* The message and its memory are not needed any more; its descriptors stay where they are. */
 void stream_message_done(struct stream *stream);
 
-/* Send @text (of malloc(), taken over) of @length bytes. Nothing may be waiting to be sent. */
-void stream_write(struct stream *stream, char *text, size_t length);
+/* Let @text (of malloc(), taken over) of @length bytes be sent after what is waiting. Returns 0 or
+ * -ENOMEM. */
+int stream_write(struct stream *stream, char *text, size_t length);
+
+/* The bytes that wait to be sent. */
+static inline size_t stream_unsent(const struct stream *stream)
+{
+        return stream->out_length - stream->out_sent;
+}
 
 /*
  * Send what is waiting. Returns 0 when nothing is left, 1 if the peer does not take more now (with

@@ -55,6 +55,19 @@ with Connection(timeout=60) as c:
     sender.join()
     ok('%d calls, read late' % n)
 
+# --- all calls first, then all replies: what fits the buffers of both sides needs no reader meanwhile
+with Connection(timeout=8) as c:
+    n = 1500
+    for _ in range(n):
+        c.send_bytes(STATUS + b'\n')           # in time, though nothing is read
+    c.socket.shutdown(socket.SHUT_WR)
+    got = 0
+    try:
+        while b'"version"' in c.receive_bytes():
+            got += 1
+    except Closed as closed:
+        expect_eq('%d calls before the first reply is read' % n, (got, closed.args[0]), (n, b''))
+
 # --- end of the sending side: what was asked is answered, then the connection is closed
 with Connection() as c:
     c.send_bytes((STATUS + b'\n') * 3)

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -203,7 +204,7 @@ static void an_answer_goes_out_as_the_peer_takes_it(void **state)
         for (size_t i = 0; i < length; i++)
                 text[i] = (char)(i * 31 >> 4);
         memcpy(taken, text, length);
-        stream_write(&f->stream, text, length);
+        assert_int_equal(stream_write(&f->stream, text, length), 0);
 
         assert_int_equal(stream_flush(&f->stream, &progress), 1);
         assert_true(progress);
@@ -230,6 +231,30 @@ static void an_answer_goes_out_as_the_peer_takes_it(void **state)
         free(taken);
 }
 
+static void answers_wait_for_each_other(void **state)
+{
+        static const size_t n = 20000;
+        struct fixture *f = *state;
+        char expected[16], part[16];
+        bool progress;
+
+        for (size_t i = 0; i < n; i++) {
+                char *text = NULL;
+
+                assert_int_equal(asprintf(&text, "answer %07zu\n", i), 15);
+                assert_int_equal(stream_write(&f->stream, text, 15), 0);
+                assert_true(stream_flush(&f->stream, &progress) >= 0);
+        }
+        assert_true(stream_unsent(&f->stream) > 0);
+        for (size_t i = 0; i < n; i++) {
+                (void)snprintf(expected, sizeof(expected), "answer %07zu\n", i);
+                assert_int_equal(recv(f->peer, part, 15, MSG_WAITALL), 15);
+                assert_memory_equal(part, expected, 15);
+                assert_true(stream_flush(&f->stream, &progress) >= 0);
+        }
+        assert_int_equal(stream_unsent(&f->stream), 0);
+}
+
 static void a_peer_that_is_gone_is_an_error(void **state)
 {
         struct fixture *f = *state;
@@ -237,7 +262,7 @@ static void a_peer_that_is_gone_is_an_error(void **state)
 
         close(f->peer);
         f->peer = -1;
-        stream_write(&f->stream, strdup("answer\n"), 7);
+        assert_int_equal(stream_write(&f->stream, strdup("answer\n"), 7), 0);
         assert_int_equal(stream_flush(&f->stream, &progress), -EPIPE);
 }
 
@@ -265,6 +290,7 @@ int main(void)
                 TEST(descriptors_stay_with_their_message),
                 TEST(descriptors_are_bounded),
                 TEST(an_answer_goes_out_as_the_peer_takes_it),
+                TEST(answers_wait_for_each_other),
                 TEST(a_peer_that_is_gone_is_an_error),
                 TEST(discarding_lets_the_peer_read_the_end),
         };
