@@ -305,7 +305,11 @@ static void export_drained(struct dmio_task *task)
 {
         struct export *export = container_of(task, struct export, drained_task);
 
-        export->close_job = (struct worker_job){ .run = close_devices, .done = export_closed };
+        export->close_job = (struct worker_job){
+                .run = close_devices,
+                .done = export_closed,
+                .uid = peer_from_uid(export->uid).privileged ? 0 : export->uid,
+        };
         worker_submit(export->model->worker, &export->close_job);
 }
 
