@@ -41,9 +41,10 @@ static json_t *client_reply(const struct client *client)
 }
 
 /*
- * The name may be about to become free: its client is closing, or ends with a connection that has
- * been closed, which we may not have noticed yet. Whoever opens again what he has just left should
- * not be told that it exists; so he is kept waiting for a moment.
+ * What is in the way may be about to go: a client that is closing, or one that ends with a
+ * connection that has been closed, which we may not have noticed yet. Whoever opens again what he
+ * has just left should not be told that it exists, or that he has too many; so he is kept waiting
+ * for a moment.
  */
 #define OPEN_GRACE_TRIES 100
 
@@ -52,12 +53,26 @@ struct opening {
         struct call *call;
 };
 
-static bool is_about_to_go(const struct call *call, const char *name)
+static bool is_about_to_go(const struct call *call, const struct client *client)
 {
-        const struct client *client = model_find_client(call->model, name);
-
-        return client && client->uid == call->peer->uid &&
+        return client->uid == call->peer->uid &&
                (client->closing || (!client->linger && client->connection != call->connection));
+}
+
+/* Does waiting change @outcome, perhaps? */
+static bool may_pass(const struct call *call, int outcome, const char *name)
+{
+        const struct client *client;
+
+        if (outcome == MODEL_E_EXISTS) {
+                client = model_find_client(call->model, name);
+                return client && is_about_to_go(call, client);
+        }
+        if (outcome == MODEL_E_LIMIT)
+                list_for_each (client, &call->model->clients, link)
+                        if (is_about_to_go(call, client))
+                                return true;
+        return false;
 }
 
 /* Answers the call, unless it is worth while to try again and that is allowed. */
@@ -72,7 +87,7 @@ static bool open_client(struct call *call, bool may_wait)
         r = client_new(call->model, arguments->name, call->peer, (uint64_t)arguments->pages,
                        arguments->linger, arguments->linger ? 0 : call->connection, &client,
                        &refusal);
-        if (r == MODEL_E_EXISTS && may_wait && is_about_to_go(call, arguments->name))
+        if (may_wait && may_pass(call, r, arguments->name))
                 return false;
         if (r != MODEL_OK) {
                 call_answer(call, error_from_outcome(r, &refusal, &subject));
