@@ -20,6 +20,22 @@
 
 /* --- around a case */
 
+bool kit_target_is_there(const char *target)
+{
+        struct dmio_engine_options options = { .backend = target };
+        struct dmio_engine *engine;
+        int r;
+
+        if (strcmp(target, "classic") == 0)
+                return true;
+        r = dmio_engine_create(&options, &engine);
+        if (r == 0)
+                (void)dmio_engine_destroy(engine);
+        else if (r != -EOPNOTSUPP)
+                (void)fprintf(stderr, "back-end %s: %s\n", target, strerror(-r));
+        return r != -EOPNOTSUPP;
+}
+
 void kit_begin(struct kit *kit, const struct conformance_case *which)
 {
         if (kit->classic) {

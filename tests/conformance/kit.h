@@ -128,6 +128,9 @@ struct kit {
 
 /* --- around a case that succeeds; what is left of others goes with their process (main.c) */
 
+/* Is there such a back-end here? */
+bool kit_target_is_there(const char *target);
+
 void kit_begin(struct kit *kit, const struct conformance_case *which);
 void kit_end(struct kit *kit);
 

@@ -187,22 +187,6 @@ static int list(void)
         return 0;
 }
 
-static bool target_is_there(const char *target)
-{
-        struct dmio_engine_options options = { .backend = target };
-        struct dmio_engine *engine;
-        int r;
-
-        if (strcmp(target, "classic") == 0)
-                return true;
-        r = dmio_engine_create(&options, &engine);
-        if (r == 0)
-                (void)dmio_engine_destroy(engine);
-        else if (r != -EOPNOTSUPP)
-                (void)fprintf(stderr, "back-end %s: %s\n", target, strerror(-r));
-        return r != -EOPNOTSUPP;
-}
-
 static int run_all(const char *target, const char *pattern)
 {
         unsigned int face = strcmp(target, "classic") == 0 ? ON_CLASSIC : ON_MODERN;
@@ -252,9 +236,9 @@ int main(int argc, char **argv)
         /* Before there are threads: they fork. */
         kit.faulty = faulty_start(&kit.faulty_reason);
         kit.mortal = faulty_start(&kit.faulty_reason);
-        if (!target_is_there(kit.target)) {
+        if (!kit_target_is_there(kit.target)) {
                 (void)printf("SKIP: there is no back-end %s here\n", kit.target);
-                r = 77;
+                r = KIT_SKIPPED;
         } else {
                 if (path && *path) {
                         result_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
