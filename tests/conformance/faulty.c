@@ -199,6 +199,17 @@ static unsigned char *bytes_at(unsigned int i, uint64_t offset)
         return served->bytes + i * FAULTY_BYTES + offset;
 }
 
+/* Under a lock, because who writes the same sectors twice at once is answered all the same. */
+static void bytes_set(unsigned int i, uint64_t offset, const void *data, size_t length)
+{
+        pthread_mutex_lock(&served->shared->lock);
+        if (data)
+                memcpy(bytes_at(i, offset), data, length);
+        else
+                memset(bytes_at(i, offset), 0, length);
+        pthread_mutex_unlock(&served->shared->lock);
+}
+
 static void faulty_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
                         struct fuse_file_info *fi)
 {
@@ -208,10 +219,13 @@ static void faulty_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offse
         int error = begin(i, FAULT_READ, at, &length, &entry);
 
         end(i, entry);
-        if (error)
+        if (error) {
                 fuse_reply_err(req, error);
-        else
-                fuse_reply_buf(req, (const char *)bytes_at(i, at), length);
+                return;
+        }
+        pthread_mutex_lock(&served->shared->lock);
+        fuse_reply_buf(req, (const char *)bytes_at(i, at), length);
+        pthread_mutex_unlock(&served->shared->lock);
 }
 
 static void faulty_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size,
@@ -228,7 +242,7 @@ static void faulty_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_
         }
         error = begin(i, ops, (uint64_t)offset, &length, &entry);
         if (!error)
-                memcpy(bytes_at(i, (uint64_t)offset), data, length);
+                bytes_set(i, (uint64_t)offset, data, length);
         end(i, entry);
         if (error)
                 fuse_reply_err(req, error);
@@ -258,7 +272,7 @@ static void faulty_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off
             mode & (FALLOC_FL_ZERO_RANGE | FALLOC_FL_PUNCH_HOLE)) {
                 error = begin(i, ops, (uint64_t)offset, &bytes, &entry);
                 if (!error)
-                        memset(bytes_at(i, (uint64_t)offset), 0, bytes);
+                        bytes_set(i, (uint64_t)offset, NULL, bytes);
                 end(i, entry);
         }
         fuse_reply_err(req, error);
