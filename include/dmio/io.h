@@ -56,7 +56,7 @@ enum dm_io_op {
  * report EFAULT, where an ordinary copy would be answered by SIGBUS.
  */
 #define DM_IO_MEMORY_SHARED (1u << 3)
-/* Do not wait for a request context: -EAGAIN instead. */
+/* -EAGAIN instead of -ENOMEM when there is no memory for a request context. Neither waits. */
 #define DM_IO_NOWAIT (1u << 4)
 
 enum dm_io_mem_type {
@@ -151,7 +151,7 @@ void dm_io_client_stats(struct dm_io_client *client, struct dm_io_client_stats *
  *            more, memory that is too short for the largest region, a missing pointer
  * -EDEADLK   a synchronous request from a callback, of whichever engine
  * -ESHUTDOWN the client is being destroyed
- * -EAGAIN    DM_IO_NOWAIT and no request context is free
+ * -EAGAIN    the same as -ENOMEM, with DM_IO_NOWAIT
  * -ENOMEM    no memory for the request
  */
 int dm_io(const struct dm_io_request *request, unsigned int num_regions,
