@@ -5,13 +5,16 @@
  * program's own loop, for some time. Prints requests a second. See engine.sh, which runs it beside
  * fio on the same device.
  *
- *      bench-engine OP SIZE DEPTH SECONDS OFFSET LENGTH DEVICE...
+ *      bench-engine [--backend=NAME] [--pool] [--requests=N] OP SIZE DEPTH SECONDS OFFSET LENGTH
+ *              DEVICE...
  *
  * OP is randread, randwrite, read or write; SIZE, OFFSET and LENGTH are in bytes. Several devices
- * are the legs of each write.
+ * are the legs of each write. With --pool the memory is pages of the engine's pool. With --requests
+ * it ends after that many instead, for tools that count instructions.
  */
 
 #include <errno.h>
+#include <getopt.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +33,8 @@ struct bench {
         uint64_t next;
         uint64_t seed;
         uint64_t n_done;
+        uint64_t n_requests; /* 0: by time */
+        bool is_pooled;
         bool stopping;
         unsigned int n_in_flight;
 };
@@ -79,6 +84,8 @@ static void slot_done(unsigned long error, void *context)
                 fail("a request failed", EIO);
         slot->bench->n_in_flight--;
         slot->bench->n_done++;
+        if (slot->bench->n_done == slot->bench->n_requests)
+                slot->bench->stopping = true;
         if (!slot->bench->stopping)
                 slot_start(slot);
 }
@@ -91,64 +98,80 @@ static double now(void)
         return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
 }
 
-int main(int argc, char **argv)
+static struct bench bench = { .seed = 4711 };
+static struct dmio_engine_options options = { .flags = DMIO_ENGINE_NO_THREAD };
+
+static const char usage[] = "usage: bench-engine [--backend=NAME] [--pool] [--requests=N] "
+                            "randread|randwrite|read|write "
+                            "SIZE DEPTH SECONDS OFFSET LENGTH DEVICE...\n";
+
+static void parse_options(int argc, char **argv)
 {
-        const struct dmio_engine_options options = { .flags = DMIO_ENGINE_NO_THREAD };
-        struct bench bench = { .seed = 4711 };
-        struct dmio_engine *engine;
-        struct dmio_queue *queue;
-        uint64_t size, depth, offset, length, counted;
-        double seconds, begin, end;
-        int r;
+        static const struct option known[] = {
+                { "backend", required_argument, NULL, 'b' },
+                { "pool", no_argument, NULL, 'p' },
+                { "requests", required_argument, NULL, 'r' },
+                {},
+        };
+        int c;
 
-        if (argc < 8 || argc > 7 + DM_IO_MAX_REGIONS) {
-                fprintf(stderr, "usage: bench-engine randread|randwrite|read|write SIZE DEPTH "
-                                "SECONDS OFFSET LENGTH DEVICE...\n");
-                return 2;
+        while ((c = getopt_long(argc, argv, "+", known, NULL)) != -1) {
+                switch (c) {
+                case 'b':
+                        options.backend = optarg;
+                        break;
+                case 'p':
+                        bench.is_pooled = true;
+                        break;
+                case 'r':
+                        bench.n_requests = strtoull(optarg, NULL, 0);
+                        break;
+                default:
+                        fputs(usage, stderr);
+                        exit(2);
+                }
         }
-        bench.is_random = strncmp(argv[1], "rand", 4) == 0;
-        bench.request.op = strstr(argv[1], "write") ? DM_IO_WRITE : DM_IO_READ;
-        size = strtoull(argv[2], NULL, 0);
-        depth = strtoull(argv[3], NULL, 0);
-        seconds = strtod(argv[4], NULL);
-        offset = strtoull(argv[5], NULL, 0);
-        length = strtoull(argv[6], NULL, 0);
-        if (size < 512 || size % 512 || depth < 1 || depth > 4096 || length < size || offset % size)
-                fail("arguments", EINVAL);
-        bench.sectors = size / 512;
-        bench.first = offset / size;
-        bench.n_blocks = length / size;
+        if (argc - optind < 7 || argc - optind > 6 + DM_IO_MAX_REGIONS) {
+                fputs(usage, stderr);
+                exit(2);
+        }
+}
 
-        r = dmio_engine_create(&options, &engine);
-        if (r == 0)
-                r = dmio_queue_create(engine, &queue);
-        if (r == 0)
-                r = dm_io_client_create(engine, 0, &bench.request.client);
-        if (r < 0)
-                fail("the engine", -r);
-        for (int i = 7; i < argc; i++) {
+static void open_devices(char **paths)
+{
+        for (; *paths; paths++) {
                 struct io_region *region = &bench.regions[bench.n_regions++];
+                int r = dmio_device_open(*paths, 0, &region->bdev);
 
-                r = dmio_device_open(argv[i], 0, &region->bdev);
                 if (r < 0)
-                        fail(argv[i], -r);
+                        fail(*paths, -r);
                 region->count = bench.sectors;
         }
-        bench.request.mem.type = DM_IO_KMEM;
-        bench.request.notify.fn = slot_done;
+}
 
-        for (uint64_t i = 0; i < depth; i++) {
-                struct slot *slot = calloc(1, sizeof(*slot));
+static void *memory_new(size_t size)
+{
+        struct page_list *pages;
+        void *memory;
 
-                if (!slot || posix_memalign(&slot->memory, 4096, size) != 0)
-                        fail("memory", ENOMEM);
-                memset(slot->memory, (int)i, size);
-                slot->bench = &bench;
-                slot_start(slot);
+        if (bench.is_pooled) {
+                pages = dmio_pages_get(bench.request.client, (unsigned int)((size + 4095) / 4096));
+                if (!pages)
+                        fail("the pool", ENOMEM);
+                return page_address(pages->page);
         }
+        if (posix_memalign(&memory, 4096, size) != 0)
+                fail("memory", ENOMEM);
+        return memory;
+}
+
+static void run_for(struct dmio_queue *queue, double seconds)
+{
+        double begin = now(), end;
+        uint64_t counted;
+        int r;
 
         /* The first tenth is not counted. */
-        begin = now();
         while (now() < begin + seconds / 10)
                 (void)dmio_queue_process(queue, -1, 0);
         counted = bench.n_done;
@@ -159,8 +182,56 @@ int main(int argc, char **argv)
         if (r < 0)
                 fail("the ring", -r);
         printf("%.0f\n", (double)(bench.n_done - counted) / (end - begin));
-
         bench.stopping = true;
+}
+
+int main(int argc, char **argv)
+{
+        uint64_t size, depth, offset, length;
+        struct dmio_engine *engine;
+        struct dmio_queue *queue;
+        double seconds;
+        int r;
+
+        parse_options(argc, argv);
+        argv += optind;
+        bench.is_random = strncmp(argv[0], "rand", 4) == 0;
+        bench.request.op = strstr(argv[0], "write") ? DM_IO_WRITE : DM_IO_READ;
+        size = strtoull(argv[1], NULL, 0);
+        depth = strtoull(argv[2], NULL, 0);
+        seconds = strtod(argv[3], NULL);
+        offset = strtoull(argv[4], NULL, 0);
+        length = strtoull(argv[5], NULL, 0);
+        if (size < 512 || size % 512 || depth < 1 || depth > 4096 || length < size || offset % size)
+                fail("arguments", EINVAL);
+        bench.sectors = size / 512;
+        bench.first = offset / size;
+        bench.n_blocks = length / size;
+
+        r = dmio_engine_create(&options, &engine);
+        if (r == 0)
+                r = dmio_queue_create(engine, &queue);
+        if (r == 0)
+                r = dm_io_client_create(engine, (unsigned int)((size + 4095) / 4096 * depth),
+                                        &bench.request.client);
+        if (r < 0)
+                fail("the engine", -r);
+        open_devices(argv + 6);
+        bench.request.mem.type = DM_IO_KMEM;
+        bench.request.notify.fn = slot_done;
+
+        for (uint64_t i = 0; i < depth; i++) {
+                struct slot *slot = calloc(1, sizeof(*slot));
+
+                if (!slot)
+                        fail("memory", ENOMEM);
+                slot->memory = memory_new(size);
+                memset(slot->memory, (int)i, size);
+                slot->bench = &bench;
+                slot_start(slot);
+        }
+        if (bench.n_requests == 0)
+                run_for(queue, seconds);
         while (bench.n_in_flight > 0)
                 (void)dmio_queue_process(queue, -1, 0);
         return 0;
