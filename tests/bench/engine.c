@@ -5,12 +5,13 @@
  * program's own loop, for some time. Prints requests a second. See engine.sh, which runs it beside
  * fio on the same device.
  *
- *      bench-engine [--backend=NAME] [--pool] [--requests=N] OP SIZE DEPTH SECONDS OFFSET LENGTH
- *              DEVICE...
+ *      bench-engine [--backend=NAME] [--pool] [--requests=N] [--spin=US] OP SIZE DEPTH SECONDS
+ * OFFSET LENGTH DEVICE...
  *
  * OP is randread, randwrite, read or write; SIZE, OFFSET and LENGTH are in bytes. Several devices
  * are the legs of each write. With --pool the memory is pages of the engine's pool. With --requests
- * it ends after that many instead, for tools that count instructions.
+ * it ends after that many instead, for tools that count instructions. With --spin the queue is
+ * polled that many microseconds before it sleeps.
  */
 
 #include <errno.h>
@@ -34,6 +35,7 @@ struct bench {
         uint64_t seed;
         uint64_t n_done;
         uint64_t n_requests; /* 0: by time */
+        unsigned int spin_us;
         bool is_pooled;
         bool stopping;
         unsigned int n_in_flight;
@@ -111,6 +113,7 @@ static void parse_options(int argc, char **argv)
                 { "backend", required_argument, NULL, 'b' },
                 { "pool", no_argument, NULL, 'p' },
                 { "requests", required_argument, NULL, 'r' },
+                { "spin", required_argument, NULL, 's' },
                 {},
         };
         int c;
@@ -125,6 +128,9 @@ static void parse_options(int argc, char **argv)
                         break;
                 case 'r':
                         bench.n_requests = strtoull(optarg, NULL, 0);
+                        break;
+                case 's':
+                        bench.spin_us = (unsigned int)strtoul(optarg, NULL, 0);
                         break;
                 default:
                         fputs(usage, stderr);
@@ -177,7 +183,7 @@ static void run_for(struct dmio_queue *queue, double seconds)
         counted = bench.n_done;
         begin = now();
         do
-                r = dmio_queue_process(queue, -1, 0);
+                r = dmio_queue_process(queue, -1, bench.spin_us);
         while (r >= 0 && (end = now()) < begin + seconds);
         if (r < 0)
                 fail("the ring", -r);
