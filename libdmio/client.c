@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Clients: a share of the pool, and a count of what is in flight.
+ * Clients: a share of the pool and of what requests are made of, and a count of what is in flight.
+ *
+ * For each page that a client reserves it can have DMIO_CONTEXTS_PER_PAGE requests in flight, which
+ * is the kernel's proportion. What only large requests need is reserved in a smaller one.
  *
  * A request counts as in flight until its result is told, so that whoever learns the result in a
  * callback may count on it; the end of a client waits for the callbacks to return as well.
@@ -11,6 +14,93 @@
 #include "engine-internal.h"
 #include "queue-internal.h"
 #include "util/cleanup.h"
+#include "util/macros.h"
+
+/* Pages for one request with many regions, or many ranges of memory. */
+#define PAGES_PER_LARGE 8
+
+static size_t large_of(uint64_t pages)
+{
+        return DIV_ROUND_UP(pages, PAGES_PER_LARGE);
+}
+
+/* Under reserve_lock: of each slab what @before and @after pages differ by. */
+struct share {
+        struct slab *slab;
+        struct slab_account *account;
+        size_t n;
+};
+#define SHARES 4
+
+static void client_shares(struct dm_io_client *client, uint64_t before, uint64_t after,
+                          struct share *ret)
+{
+        struct dmio_engine *engine = client->engine;
+        size_t requests = (size_t)(after - before) * DMIO_CONTEXTS_PER_PAGE;
+        size_t large = large_of(after) - large_of(before);
+
+        ret[0] = (struct share){ &engine->requests, &client->requests, requests };
+        ret[1] = (struct share){ &engine->pieces, &client->pieces, requests };
+        ret[2] = (struct share){ &engine->leg_arrays, &client->leg_arrays, large };
+        ret[3] = (struct share){ &engine->blocks, &client->blocks, large };
+}
+
+static void shares_unreserve(const struct share *shares, size_t n)
+{
+        while (n-- > 0)
+                slab_unreserve(shares[n].slab, shares[n].account, shares[n].n);
+}
+
+static int shares_reserve(const struct share *shares)
+{
+        int r = 0;
+
+        for (size_t i = 0; i < SHARES && r == 0; i++) {
+                r = slab_reserve(shares[i].slab, shares[i].account, shares[i].n);
+                if (r < 0)
+                        shares_unreserve(shares, i);
+        }
+        return r;
+}
+
+/* All of it or nothing. */
+static int client_reserve(struct dm_io_client *client, uint64_t n)
+{
+        struct pool *pool = &client->engine->pool;
+        struct share shares[SHARES];
+        uint64_t reserved;
+        int r;
+
+        pthread_mutex_lock(&client->reserve_lock);
+        reserved = pool_account_reserved(pool, &client->account);
+        r = pool_reserve(pool, &client->account, n);
+        if (r == 0) {
+                client_shares(client, reserved, reserved + n, shares);
+                r = shares_reserve(shares);
+                if (r < 0)
+                        (void)pool_unreserve(pool, &client->account, n);
+        }
+        pthread_mutex_unlock(&client->reserve_lock);
+        return r;
+}
+
+static int client_unreserve(struct dm_io_client *client, uint64_t n)
+{
+        struct pool *pool = &client->engine->pool;
+        struct share shares[SHARES];
+        uint64_t reserved;
+        int r;
+
+        pthread_mutex_lock(&client->reserve_lock);
+        reserved = pool_account_reserved(pool, &client->account);
+        r = pool_unreserve(pool, &client->account, n);
+        if (r == 0) {
+                client_shares(client, reserved - n, reserved, shares);
+                shares_unreserve(shares, SHARES);
+        }
+        pthread_mutex_unlock(&client->reserve_lock);
+        return r;
+}
 
 int dm_io_client_create(struct dmio_engine *engine, unsigned int num_pages,
                         struct dm_io_client **ret)
@@ -25,10 +115,11 @@ int dm_io_client_create(struct dmio_engine *engine, unsigned int num_pages,
                 return -ENOMEM;
         client->engine = engine;
         pool_account_init(&client->account);
+        pthread_mutex_init(&client->reserve_lock, NULL);
         pthread_mutex_init(&client->lock, NULL);
         pthread_cond_init(&client->idle, NULL);
         atomic_fetch_add(&engine->n_clients, 1);
-        r = pool_reserve(&engine->pool, &client->account, num_pages);
+        r = client_reserve(client, num_pages);
         if (r < 0) {
                 (void)dm_io_client_destroy(client);
                 return r;
@@ -55,7 +146,6 @@ static int client_wait_idle(struct dm_io_client *client)
 
 int dm_io_client_destroy(struct dm_io_client *client)
 {
-        uint64_t reserved, in_use, waits;
         int r;
 
         if (!client)
@@ -77,36 +167,41 @@ int dm_io_client_destroy(struct dm_io_client *client)
                 return -EBUSY;
         }
 
-        pool_account_stats(&client->engine->pool, &client->account, &reserved, &in_use, &waits);
-        (void)pool_unreserve(&client->engine->pool, &client->account, reserved);
+        (void)client_unreserve(client,
+                               pool_account_reserved(&client->engine->pool, &client->account));
         atomic_fetch_sub(&client->engine->n_clients, 1);
         pthread_cond_destroy(&client->idle);
         pthread_mutex_destroy(&client->lock);
+        pthread_mutex_destroy(&client->reserve_lock);
         free(client);
         return 0;
 }
 
 int dm_io_client_get(struct dm_io_client *client, unsigned int num_pages)
 {
-        return client ? pool_reserve(&client->engine->pool, &client->account, num_pages) : -EINVAL;
+        return client ? client_reserve(client, num_pages) : -EINVAL;
 }
 
 int dm_io_client_put(struct dm_io_client *client, unsigned int num_pages)
 {
-        return client ? pool_unreserve(&client->engine->pool, &client->account, num_pages)
-                      : -EINVAL;
+        return client ? client_unreserve(client, num_pages) : -EINVAL;
 }
 
 void dm_io_client_stats(struct dm_io_client *client, struct dm_io_client_stats *ret)
 {
         uint64_t reserved, in_use, waits;
+        struct slab_account requests;
+        size_t idle;
 
         pool_account_stats(&client->engine->pool, &client->account, &reserved, &in_use, &waits);
+        requests = slab_account_look(&client->engine->requests, &client->requests, &idle);
         pthread_mutex_lock(&client->lock);
         *ret = (struct dm_io_client_stats){
                 .reserved = reserved,
                 .in_use = in_use,
-                .waits = waits,
+                .waits = waits + requests.waits,
+                .contexts = requests.reserved,
+                .contexts_idle = idle,
                 .in_flight = client->n_in_flight,
                 .requests = client->n_requests,
         };
@@ -126,6 +221,15 @@ int client_begin(struct dm_io_client *client)
         }
         pthread_mutex_unlock(&client->lock);
         return r;
+}
+
+void client_abandon(struct dm_io_client *client)
+{
+        pthread_mutex_lock(&client->lock);
+        client->n_requests--;
+        client->n_in_flight--;
+        pthread_cond_broadcast(&client->idle);
+        pthread_mutex_unlock(&client->lock);
 }
 
 void client_told(struct dm_io_client *client)

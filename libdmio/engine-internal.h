@@ -19,7 +19,7 @@ struct dmio_engine {
         unsigned int depth;
         struct pool pool;
 
-        /* What requests are made of; sized to what is in flight, with slack (slab.h). */
+        /* What requests are made of; reserved by clients and queues (slab.h). */
         struct slab requests;   /* struct io (io-internal.h) */
         struct slab leg_arrays; /* struct leg [DM_IO_MAX_REGIONS], for more than a few regions */
         struct slab pieces;     /* struct piece (leg.c) */
@@ -42,6 +42,8 @@ struct dmio_engine {
 struct dm_io_client {
         struct dmio_engine *engine;
         struct pool_account account;
+        struct slab_account requests, leg_arrays, pieces, blocks;
+        pthread_mutex_t reserve_lock; /* these and the pool's are changed together */
         pthread_mutex_t lock;
         pthread_cond_t idle;
         uint64_t n_requests;     /* under lock, as all that follows */
@@ -52,6 +54,8 @@ struct dm_io_client {
 
 /* Count a request in: 0, or -ESHUTDOWN. */
 int client_begin(struct dm_io_client *client);
+/* It has come to nothing. */
+void client_abandon(struct dm_io_client *client);
 /* Count it out, in two steps around its callback. */
 void client_told(struct dm_io_client *client);
 void client_end(struct dm_io_client *client);

@@ -53,7 +53,9 @@ struct io {
         unsigned int n_pending;
         struct memory memory;
         uint64_t memory_bytes;
-        struct leg *legs; /* inline_legs, or an array of DM_IO_MAX_REGIONS from the slab */
+        bool is_sync;     /* it lies on its caller's stack, legs and all */
+        bool has_array;   /* legs is from the slab */
+        struct leg *legs; /* inline_legs, or an array of DM_IO_MAX_REGIONS */
         struct leg inline_legs[IO_INLINE_LEGS];
 };
 

@@ -93,27 +93,32 @@ static uint64_t io_bytes(const struct dm_io_request *request, unsigned int num_r
         return bytes;
 }
 
-static void io_free(struct io *io)
+/* Everything but the request itself. */
+static void io_deinit(struct io *io)
 {
-        struct dmio_engine *engine = io->client->engine;
-
         memory_deinit(&io->memory);
-        if (io->legs != io->inline_legs)
-                slab_put(&engine->leg_arrays, io->legs);
-        slab_put(&engine->requests, io);
+        if (io->has_array)
+                slab_put(&io->client->engine->leg_arrays, &io->client->leg_arrays, io->legs);
 }
 
-static int io_new(const struct dm_io_request *request, unsigned int num_regions,
-                  const struct io_region *regions, struct dmio_queue *queue, struct io **ret)
+static void io_free(struct io *io)
 {
-        struct dmio_engine *engine = request->client->engine;
-        struct io *io;
+        io_deinit(io);
+        if (!io->is_sync)
+                slab_put(&io->client->engine->requests, &io->client->requests, io);
+}
+
+/*
+ * Fill in @io for the request; its legs lie in @legs, an array of DM_IO_MAX_REGIONS, or, if that is
+ * NULL, wherever there is room for them. On failure there is nothing to deinit.
+ */
+static int io_init(struct io *io, const struct dm_io_request *request, unsigned int num_regions,
+                   const struct io_region *regions, struct dmio_queue *queue, struct leg *legs)
+{
+        struct dm_io_client *client = request->client;
         int r;
 
-        io = slab_get(&engine->requests);
-        if (!io)
-                return request->flags & DM_IO_NOWAIT ? -EAGAIN : -ENOMEM;
-        io->client = request->client;
+        io->client = client;
         io->queue = queue;
         io->op = request->op;
         io->flags = request->flags;
@@ -121,20 +126,21 @@ static int io_new(const struct dm_io_request *request, unsigned int num_regions,
         io->leg_errors = request->leg_errors;
         io->n_legs = num_regions;
         io->n_pending = 0;
-        io->legs = io->inline_legs;
+        io->is_sync = legs;
+        io->has_array = !legs && num_regions > IO_INLINE_LEGS;
+        io->legs = legs ?: io->inline_legs;
         memory_init_empty(&io->memory);
 
-        if (num_regions > IO_INLINE_LEGS) {
-                io->legs = slab_get(&engine->leg_arrays);
-                if (!io->legs) {
-                        slab_put(&engine->requests, io);
-                        return request->flags & DM_IO_NOWAIT ? -EAGAIN : -ENOMEM;
-                }
+        if (io->has_array) {
+                io->legs = slab_get(&client->engine->leg_arrays, &client->leg_arrays);
+                if (!io->legs)
+                        return -ENOMEM;
         }
         io->memory_bytes = io_bytes(request, num_regions, regions);
-        r = memory_init(&io->memory, &request->mem, io->memory_bytes, &engine->blocks);
+        r = memory_init(&io->memory, &request->mem, io->memory_bytes, &client->engine->blocks,
+                        &client->blocks);
         if (r < 0) {
-                io_free(io);
+                io_deinit(io);
                 return r;
         }
         io->memory.shared = request->flags & DM_IO_MEMORY_SHARED;
@@ -150,8 +156,18 @@ static int io_new(const struct dm_io_request *request, unsigned int num_regions,
                 };
                 list_init(&io->legs[i].starved);
         }
-        *ret = io;
         return 0;
+}
+
+/* A context, waited for if need be by who may wait. */
+static struct io *io_alloc(const struct dm_io_request *request)
+{
+        struct dm_io_client *client = request->client;
+        struct dmio_engine *engine = client->engine;
+
+        if (request->flags & DM_IO_NOWAIT || queue_in_callback() || queue_of_thread(engine))
+                return slab_get(&engine->requests, &client->requests);
+        return slab_get_wait(&engine->requests, &client->requests);
 }
 
 /* Resources go first, so that the callback can submit with what has just become free. */
@@ -248,12 +264,57 @@ static void io_wait(struct io_sync *sync, struct dmio_queue *queue)
                         ; /* EINTR: the result is worth waiting for */
 }
 
+/* These two count the request out again if it comes to nothing. */
+static int io_run_async(const struct dm_io_request *request, unsigned int num_regions,
+                        const struct io_region *regions, struct dmio_queue *queue)
+{
+        struct dm_io_client *client = request->client;
+        struct io *io = io_alloc(request);
+        int r = -ENOMEM;
+
+        if (io)
+                r = io_init(io, request, num_regions, regions, queue, NULL);
+        if (r < 0) {
+                slab_put(&client->engine->requests, &client->requests, io);
+                client_abandon(client);
+                return r == -ENOMEM && request->flags & DM_IO_NOWAIT ? -EAGAIN : r;
+        }
+        io->fn = request->notify.fn;
+        io->context = request->notify.context;
+        io_submit(io);
+        return 0;
+}
+
+/* Everything lies on the caller's stack: what is waited for needs no reservation. */
+static int io_run_sync(const struct dm_io_request *request, unsigned int num_regions,
+                       const struct io_region *regions, struct dmio_queue *queue,
+                       unsigned long *error_bits)
+{
+        struct leg legs[DM_IO_MAX_REGIONS];
+        struct io_sync sync = { .own_queue = dmio_queue_is_mine(queue) };
+        struct io io;
+        int r;
+
+        r = io_init(&io, request, num_regions, regions, queue, legs);
+        if (r < 0) {
+                client_abandon(request->client);
+                return r;
+        }
+        io.fn = io_sync_done;
+        io.context = &sync;
+        sem_init(&sync.sem, 0, 0);
+        io_submit(&io);
+        io_wait(&sync, queue);
+        sem_destroy(&sync.sem);
+        if (error_bits)
+                *error_bits = sync.error_bits;
+        return sync.error_bits ? -EIO : 0;
+}
+
 int dm_io(const struct dm_io_request *request, unsigned int num_regions,
           const struct io_region *regions, unsigned long *sync_error_bits)
 {
-        struct io_sync sync = {};
         struct dmio_queue *queue;
-        struct io *io;
         bool is_sync;
         int r;
 
@@ -267,30 +328,9 @@ int dm_io(const struct dm_io_request *request, unsigned int num_regions,
         if (is_sync && queue_in_callback())
                 return -EDEADLK;
 
-        r = io_new(request, num_regions, regions, queue, &io);
+        r = client_begin(request->client);
         if (r < 0)
                 return r;
-        r = client_begin(request->client);
-        if (r < 0) {
-                io_free(io);
-                return r;
-        }
-
-        if (!is_sync) {
-                io->fn = request->notify.fn;
-                io->context = request->notify.context;
-                io_submit(io);
-                return 0;
-        }
-
-        io->fn = io_sync_done;
-        io->context = &sync;
-        sync.own_queue = dmio_queue_is_mine(queue);
-        sem_init(&sync.sem, 0, 0);
-        io_submit(io);
-        io_wait(&sync, queue);
-        sem_destroy(&sync.sem);
-        if (sync_error_bits)
-                *sync_error_bits = sync.error_bits;
-        return sync.error_bits ? -EIO : 0;
+        return is_sync ? io_run_sync(request, num_regions, regions, queue, sync_error_bits)
+                       : io_run_async(request, num_regions, regions, queue);
 }

@@ -10,9 +10,11 @@
  * All pieces are tried, also after one has failed: what can be written is written, and of a read
  * exactly the pieces that failed are filled with zeroes. The leg remembers the first error.
  *
- * Progress without memory: a leg that gets no piece waits in its queue's list of starved legs until
- * another piece is done, which there must be, or fails with ENOMEM.
+ * Progress without memory: pieces are reserved by clients and queues. A leg that gets none waits in
+ * its queue's list of starved legs until another piece is done; there must be one, because the
+ * queue's own reservation is in use then.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -41,6 +43,7 @@ struct piece {
         struct memory_cursor cursor;     /* at the piece's first byte */
         struct page_list *bounce;        /* or NULL: the caller's memory is used in place */
         struct memory_block *iov_block;  /* or NULL: inline_iov is enough */
+        struct slab_account *account;    /* that the piece is from */
         struct dmio_page_wait page_wait; /* for bounce pages */
         struct fault_state fault;
         struct iovec inline_iov[PIECE_INLINE_IOV];
@@ -110,17 +113,19 @@ void leg_start(struct leg *leg)
         leg_run(leg);
 }
 
-static struct dmio_engine *piece_engine(const struct piece *piece)
-{
-        return piece->leg->io->client->engine;
-}
-
 static struct piece *piece_new(struct leg *leg)
 {
-        struct piece *piece = slab_get(&leg->io->client->engine->pieces);
+        struct slab_account *account = &leg->io->client->pieces;
+        struct dmio_queue *queue = leg->io->queue;
+        struct piece *piece = slab_get(&queue->engine->pieces, account);
 
+        if (!piece) {
+                account = &queue->pieces;
+                piece = slab_get(&queue->engine->pieces, account);
+        }
         if (!piece)
                 return NULL;
+        piece->account = account;
         piece->op = (struct dmio_op){
                 .bdev = leg->bdev,
                 .fd = -EBADF,
@@ -134,19 +139,18 @@ static struct piece *piece_new(struct leg *leg)
         piece->bounce = NULL;
         piece->iov_block = NULL;
         leg->n_pieces++;
-        leg->io->queue->n_pieces++;
+        queue->n_pieces++;
         return piece;
 }
 
 static void piece_free(struct piece *piece)
 {
-        struct dmio_engine *engine = piece_engine(piece);
-        struct leg *leg = piece->leg;
+        struct dmio_queue *queue = piece->leg->io->queue;
 
-        dmio_pages_put(leg->io->client, piece->bounce);
-        slab_put(&engine->blocks, piece->iov_block);
-        leg->io->queue->n_pieces--;
-        slab_put(&engine->pieces, piece);
+        dmio_pages_put(piece->leg->io->client, piece->bounce);
+        slab_put(&queue->engine->blocks, &queue->blocks, piece->iov_block);
+        queue->n_pieces--;
+        slab_put(&queue->engine->pieces, piece->account, piece);
 }
 
 /* Note how the piece went and release it. */
@@ -257,8 +261,10 @@ static void piece_submit_transfer(struct piece *piece)
 /* The iovec array of a piece: in the piece, or a block of its own. Returns how many fit. */
 static size_t piece_iov(struct piece *piece, bool large, struct iovec **ret)
 {
+        struct dmio_queue *queue = piece->leg->io->queue;
+
         if (large && !piece->iov_block)
-                piece->iov_block = slab_get(&piece_engine(piece)->blocks);
+                piece->iov_block = slab_get(&queue->engine->blocks, &queue->blocks);
         *ret = piece->iov_block ? piece->iov_block->iov : piece->inline_iov;
         piece->op.iov = *ret;
         return piece->iov_block ? MEMORY_BLOCK_IOV : PIECE_INLINE_IOV;
@@ -271,10 +277,9 @@ static int piece_bounce(struct piece *piece)
         struct leg *leg = piece->leg;
         uint64_t left = piece->length;
         struct iovec *iov;
-        size_t max;
         int r = 0;
 
-        max = piece_iov(piece, DIV_ROUND_UP(left, DMIO_PAGE_SIZE) > PIECE_INLINE_IOV, &iov);
+        (void)piece_iov(piece, false, &iov);
         piece->op.n_iov = 0;
         for (struct page_list *p = piece->bounce; p; p = p->next) {
                 struct iovec *last = &iov[piece->op.n_iov - 1];
@@ -283,13 +288,10 @@ static int piece_bounce(struct piece *piece)
                 if (leg->io->op == DM_IO_WRITE && r == 0)
                         r = memory_copy_from(&cursor, page_address(p->page), n);
                 if (piece->op.n_iov > 0 &&
-                    (char *)last->iov_base + last->iov_len == page_address(p->page)) {
+                    (char *)last->iov_base + last->iov_len == page_address(p->page))
                         last->iov_len += n;
-                } else if (piece->op.n_iov < max) {
+                else
                         iov[piece->op.n_iov++] = (struct iovec){ page_address(p->page), n };
-                } else {
-                        r = -ENOMEM;
-                }
                 left -= n;
         }
         if (r == 0)
@@ -310,16 +312,19 @@ static void piece_got_pages(struct dmio_page_wait *wait, struct page_list *pages
 }
 
 /*
- * Take pages for as much of the piece as can be had at once; if that is nothing, wait for what one
- * block of the device needs.
+ * Take pages for as much of the piece as can be had at once, and has room in its iovec; if that is
+ * nothing, wait for what one block of the device needs.
  */
 static void piece_start_bounce(struct piece *piece, uint64_t bytes)
 {
         struct leg *leg = piece->leg;
         uint64_t min = MAX((uint64_t)leg->bdev->logical_block, DMIO_PAGE_SIZE);
+        struct iovec *iov;
+        uint64_t max;
         int r;
 
-        piece->length = MIN(bytes, PIECE_BOUNCE_PAGES * DMIO_PAGE_SIZE);
+        max = piece_iov(piece, bytes > PIECE_INLINE_IOV * DMIO_PAGE_SIZE, &iov);
+        piece->length = MIN(bytes, MIN(max, PIECE_BOUNCE_PAGES) * DMIO_PAGE_SIZE);
         for (;;) {
                 piece->bounce = dmio_pages_get(
                         leg->io->client, (unsigned int)DIV_ROUND_UP(piece->length, DMIO_PAGE_SIZE));
@@ -430,20 +435,15 @@ static void piece_start_fallocate(struct piece *piece)
         piece_submit(piece);
 }
 
-/* The next step of a leg. False if there is no memory for it: it starves, or fails for good. */
+/* The next step of a leg. False if there is no piece for it: it starves. */
 static bool leg_step(struct leg *leg)
 {
         struct dmio_queue *queue = leg->io->queue;
         struct piece *piece = piece_new(leg);
 
-        if (!piece && queue->n_pieces > 0) {
-                list_append(&queue->starved, &leg->starved);
-                return false;
-        }
         if (!piece) {
-                leg_fail(leg, ENOMEM, leg->issued);
-                leg_zero_rest(leg);
-                leg->stage = LEG_DONE;
+                assert(queue->n_pieces > 0);
+                list_append(&queue->starved, &leg->starved);
                 return false;
         }
 

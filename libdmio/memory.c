@@ -26,7 +26,7 @@ static int memory_append(struct memory *memory, void *base, size_t length)
                 return 0;
         }
         if (!block || block->n == MEMORY_BLOCK_IOV) {
-                block = slab_get(memory->blocks);
+                block = slab_get(memory->blocks, memory->account);
                 if (!block)
                         return -ENOMEM;
                 block->next = NULL;
@@ -96,6 +96,7 @@ static int memory_add_bvec(struct memory *memory, const struct dm_io_memory *fro
 void memory_init_empty(struct memory *memory)
 {
         memory->blocks = NULL;
+        memory->account = NULL;
         memory->more = memory->last = NULL;
         memory->start = 0;
         memory->circular = false;
@@ -104,12 +105,13 @@ void memory_init_empty(struct memory *memory)
 }
 
 int memory_init(struct memory *memory, const struct dm_io_memory *from, uint64_t bytes,
-                struct slab *blocks)
+                struct slab *blocks, struct slab_account *account)
 {
         int r = 0;
 
         memory_init_empty(memory);
         memory->blocks = blocks;
+        memory->account = account;
         if (bytes == 0)
                 return 0;
         if (!from->ptr.addr)
@@ -143,7 +145,7 @@ void memory_deinit(struct memory *memory)
 
         for (struct memory_block *block = memory->more; block; block = next) {
                 next = block->next;
-                slab_put(memory->blocks, block);
+                slab_put(memory->blocks, memory->account, block);
         }
         memory->more = memory->last = NULL;
 }

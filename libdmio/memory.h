@@ -29,6 +29,7 @@ struct memory_block {
 
 struct memory {
         struct slab *blocks;
+        struct slab_account *account;
         struct memory_block *more, *last;
         size_t start; /* bytes into the first range */
         bool circular;
@@ -45,11 +46,12 @@ struct memory_cursor {
 };
 
 /*
- * Take over the first @bytes of @from. Returns 0; -EINVAL if it is too short or malformed; -ENOMEM.
- * On failure there is nothing to deinit.
+ * Take over the first @bytes of @from; what a long row needs comes from @blocks on @account.
+ * Returns 0; -EINVAL if it is too short or malformed; -ENOMEM. On failure there is nothing to
+ * deinit.
  */
 int memory_init(struct memory *memory, const struct dm_io_memory *from, uint64_t bytes,
-                struct slab *blocks);
+                struct slab *blocks, struct slab_account *account);
 
 /* No memory at all, for operations that have none. */
 void memory_init_empty(struct memory *memory);

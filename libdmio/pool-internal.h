@@ -56,6 +56,8 @@ int pool_move(struct pool *pool, struct pool_account *from, struct pool_account 
 int pool_wait(struct pool *pool, struct pool_account *account, struct dmio_page_wait *wait);
 void pool_stats(struct pool *pool, struct dmio_pool_stats *ret);
 
+uint64_t pool_account_reserved(struct pool *pool, const struct pool_account *account);
+
 /* Holds nothing and waits for nothing. */
 bool pool_account_is_home(struct pool *pool, const struct pool_account *account);
 

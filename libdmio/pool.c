@@ -373,6 +373,16 @@ void pool_stats(struct pool *pool, struct dmio_pool_stats *ret)
         pthread_mutex_unlock(&pool->lock);
 }
 
+uint64_t pool_account_reserved(struct pool *pool, const struct pool_account *account)
+{
+        uint64_t reserved;
+
+        pthread_mutex_lock(&pool->lock);
+        reserved = account->reserved;
+        pthread_mutex_unlock(&pool->lock);
+        return reserved;
+}
+
 bool pool_account_is_home(struct pool *pool, const struct pool_account *account)
 {
         bool home;

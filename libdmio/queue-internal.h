@@ -16,7 +16,14 @@
 
 #include "backend.h"
 #include "fifo.h"
+#include "slab.h"
 #include "util/list.h"
+
+/*
+ * What a queue can always have, be memory as short as it may: so there is always one piece in
+ * flight that ends, or that can be begun.
+ */
+#define QUEUE_PIECES_MIN 16
 
 struct dmio_queue {
         struct dmio_engine *engine;
@@ -27,9 +34,11 @@ struct dmio_queue {
         unsigned int n_started;   /* taken by the back-end, not yet completed; without the wakeup */
         unsigned int n_in_flight; /* the same with what waits in the fifos */
         unsigned int n_pieces;    /* pieces of requests that are in flight here (leg.c) */
-        struct op_fifo waiting;   /* the back-end has no room for them yet */
-        struct op_fifo done;      /* results there, callbacks due */
-        struct list starved;      /* legs that wait for memory: struct leg.starved (leg.c) */
+        struct slab_account pieces;
+        struct slab_account blocks; /* for their iovecs */
+        struct op_fifo waiting;     /* the back-end has no room for them yet */
+        struct op_fifo done;        /* results there, callbacks due */
+        struct list starved;        /* legs that wait for memory: struct leg.starved (leg.c) */
         bool processing;
         bool wakeup_due; /* the read of the event counter found no room yet */
 

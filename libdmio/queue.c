@@ -56,6 +56,24 @@ static void queue_wake(struct dmio_queue *queue)
                 queue->ops->notify(queue->backend);
 }
 
+static int queue_reserve(struct dmio_queue *queue)
+{
+        int r = slab_reserve(&queue->engine->pieces, &queue->pieces, QUEUE_PIECES_MIN);
+
+        if (r < 0)
+                return r;
+        r = slab_reserve(&queue->engine->blocks, &queue->blocks, QUEUE_PIECES_MIN);
+        if (r < 0)
+                slab_unreserve(&queue->engine->pieces, &queue->pieces, QUEUE_PIECES_MIN);
+        return r;
+}
+
+static void queue_unreserve(struct dmio_queue *queue)
+{
+        slab_unreserve(&queue->engine->pieces, &queue->pieces, QUEUE_PIECES_MIN);
+        slab_unreserve(&queue->engine->blocks, &queue->blocks, QUEUE_PIECES_MIN);
+}
+
 int dmio_queue_create(struct dmio_engine *engine, struct dmio_queue **ret)
 {
         struct dmio_queue **slot = NULL;
@@ -81,10 +99,13 @@ int dmio_queue_create(struct dmio_engine *engine, struct dmio_queue **ret)
         fifo_init(&queue->done);
         list_init(&queue->starved);
         atomic_init(&queue->poll_fd, -EBADF);
+        r = queue_reserve(queue);
+        if (r < 0)
+                goto free_queue;
         queue->wakeup_fd = eventfd(0, EFD_CLOEXEC);
         if (queue->wakeup_fd < 0) {
                 r = -errno;
-                goto free_queue;
+                goto unreserve;
         }
         r = queue->ops->open(queue, queue->depth, &queue->backend);
         if (r < 0)
@@ -103,6 +124,8 @@ close_backend:
         queue->ops->close(queue->backend);
 close_wakeup:
         close_fd(queue->wakeup_fd);
+unreserve:
+        queue_unreserve(queue);
 free_queue:
         free(queue);
         return r;
@@ -126,6 +149,7 @@ int dmio_queue_destroy(struct dmio_queue *queue)
                         own_queues[i] = NULL;
         queue->ops->close(queue->backend);
         close_fd(queue->wakeup_fd);
+        queue_unreserve(queue);
         atomic_fetch_sub(&queue->engine->n_queues, 1);
         free(queue);
         return 0;

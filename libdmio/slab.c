@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <assert.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -10,7 +11,8 @@
 struct slab_block {
         struct list link;
         size_t n_free;
-        void *free; /* each free object begins with a pointer to the next */
+        size_t n_touched; /* objects from there on were never handed out */
+        void *free;       /* of those before: each begins with a pointer to the next */
 };
 
 #define OBJECT_ALIGN 64
@@ -26,6 +28,7 @@ void slab_init(struct slab *slab, size_t object_size)
         list_init(&slab->partial);
         list_init(&slab->full);
         pthread_mutex_init(&slab->lock, NULL);
+        pthread_cond_init(&slab->came_home, NULL);
 }
 
 void slab_deinit(struct slab *slab)
@@ -36,25 +39,19 @@ void slab_deinit(struct slab *slab)
         assert(list_is_empty(&slab->full));
         list_for_each_safe (block, after, &slab->partial, link)
                 free(block);
+        pthread_cond_destroy(&slab->came_home);
         pthread_mutex_destroy(&slab->lock);
 }
 
 static int slab_grow(struct slab *slab)
 {
         struct slab_block *block = aligned_alloc(SLAB_BLOCK_SIZE, SLAB_BLOCK_SIZE);
-        char *object;
 
         if (!block)
                 return -ENOMEM;
-
-        block->free = NULL;
-        object = (char *)block + BLOCK_HEADER + slab->per_block * slab->object_size;
-        for (size_t i = 0; i < slab->per_block; i++) {
-                object -= slab->object_size;
-                *(void **)object = block->free;
-                block->free = object;
-        }
         block->n_free = slab->per_block;
+        block->n_touched = 0;
+        block->free = NULL;
         list_append(&slab->partial, &block->link);
         slab->n_free += slab->per_block;
         slab->n_total += slab->per_block;
@@ -67,8 +64,7 @@ static void slab_shrink(struct slab *slab)
         struct slab_block *block, *after;
 
         list_for_each_safe (block, after, &slab->partial, link) {
-                if (slab->n_total < slab->n_reserved + 2 * slab->per_block ||
-                    slab->n_free < 2 * slab->per_block)
+                if (slab->n_free < slab->promised + 2 * slab->per_block)
                         return;
                 if (block->n_free < slab->per_block)
                         continue;
@@ -79,54 +75,100 @@ static void slab_shrink(struct slab *slab)
         }
 }
 
-int slab_reserve(struct slab *slab, size_t n)
+static size_t account_promise(const struct slab_account *account)
 {
+        return account->reserved > account->in_use ? account->reserved - account->in_use : 0;
+}
+
+int slab_reserve(struct slab *slab, struct slab_account *account, size_t n)
+{
+        size_t before, after;
         int r = 0;
 
         pthread_mutex_lock(&slab->lock);
-        while (slab->n_total < slab->n_reserved + n) {
+        before = account_promise(account);
+        account->reserved += n;
+        after = account_promise(account);
+        while (r == 0 && slab->n_free < slab->promised + (after - before))
                 r = slab_grow(slab);
-                if (r < 0)
-                        break;
-        }
         if (r == 0)
-                slab->n_reserved += n;
+                slab->promised += after - before;
         else
-                slab_shrink(slab);
+                account->reserved -= n;
+        slab_shrink(slab);
         pthread_mutex_unlock(&slab->lock);
         return r;
 }
 
-void slab_unreserve(struct slab *slab, size_t n)
+void slab_unreserve(struct slab *slab, struct slab_account *account, size_t n)
 {
         pthread_mutex_lock(&slab->lock);
-        assert(n <= slab->n_reserved);
-        slab->n_reserved -= n;
+        assert(n <= account->reserved);
+        slab->promised -= account_promise(account);
+        account->reserved -= n;
+        slab->promised += account_promise(account);
         slab_shrink(slab);
+        if (slab->n_waiting > 0)
+                pthread_cond_broadcast(&slab->came_home);
         pthread_mutex_unlock(&slab->lock);
 }
 
-void *slab_get(struct slab *slab)
+static void *block_take(struct slab *slab, struct slab_block *block)
 {
-        struct slab_block *block;
-        void *object = NULL;
+        void *object = block->free;
+
+        if (object)
+                block->free = *(void **)object;
+        else
+                object = (char *)block + BLOCK_HEADER + block->n_touched++ * slab->object_size;
+        if (--block->n_free == 0) {
+                list_unlink(&block->link);
+                list_append(&slab->full, &block->link);
+        }
+        return object;
+}
+
+/* Under the lock. */
+static void *slab_take(struct slab *slab, struct slab_account *account)
+{
+        size_t own = account_promise(account);
+
+        if (own == 0 && slab->n_free <= slab->promised && slab_grow(slab) < 0)
+                return NULL;
+        account->in_use++;
+        slab->promised -= own > 0;
+        slab->n_free--;
+        return block_take(slab, list_first(&slab->partial, struct slab_block, link));
+}
+
+void *slab_get(struct slab *slab, struct slab_account *account)
+{
+        void *object;
 
         pthread_mutex_lock(&slab->lock);
-        if (slab->n_free > 0 || slab_grow(slab) == 0) {
-                block = list_first(&slab->partial, struct slab_block, link);
-                object = block->free;
-                block->free = *(void **)object;
-                slab->n_free--;
-                if (--block->n_free == 0) {
-                        list_unlink(&block->link);
-                        list_append(&slab->full, &block->link);
-                }
+        object = slab_take(slab, account);
+        pthread_mutex_unlock(&slab->lock);
+        return object;
+}
+
+void *slab_get_wait(struct slab *slab, struct slab_account *account)
+{
+        bool waited = false;
+        void *object;
+
+        pthread_mutex_lock(&slab->lock);
+        while (!(object = slab_take(slab, account)) && account->in_use > 0) {
+                account->waits += !waited;
+                waited = true;
+                slab->n_waiting++;
+                pthread_cond_wait(&slab->came_home, &slab->lock);
+                slab->n_waiting--;
         }
         pthread_mutex_unlock(&slab->lock);
         return object;
 }
 
-void slab_put(struct slab *slab, void *object)
+void slab_put(struct slab *slab, struct slab_account *account, void *object)
 {
         struct slab_block *block;
 
@@ -143,7 +185,24 @@ void slab_put(struct slab *slab, void *object)
         block->free = object;
         block->n_free++;
         slab->n_free++;
+        assert(account->in_use > 0);
+        account->in_use--;
+        slab->promised += account->in_use < account->reserved;
         if (block->n_free == slab->per_block)
                 slab_shrink(slab);
+        if (slab->n_waiting > 0)
+                pthread_cond_broadcast(&slab->came_home);
         pthread_mutex_unlock(&slab->lock);
+}
+
+struct slab_account slab_account_look(struct slab *slab, const struct slab_account *account,
+                                      size_t *ret_idle)
+{
+        struct slab_account now;
+
+        pthread_mutex_lock(&slab->lock);
+        now = *account;
+        pthread_mutex_unlock(&slab->lock);
+        *ret_idle = account_promise(&now);
+        return now;
 }

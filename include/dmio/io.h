@@ -56,7 +56,7 @@ enum dm_io_op {
  * report EFAULT, where an ordinary copy would be answered by SIGBUS.
  */
 #define DM_IO_MEMORY_SHARED (1u << 3)
-/* -EAGAIN instead of -ENOMEM when there is no memory for a request context. Neither waits. */
+/* -EAGAIN instead of waiting for a request context when memory is short. */
 #define DM_IO_NOWAIT (1u << 4)
 
 enum dm_io_mem_type {
@@ -129,17 +129,25 @@ int dm_io_client_get(struct dm_io_client *client, unsigned int num_pages);
 int dm_io_client_put(struct dm_io_client *client, unsigned int num_pages);
 
 struct dm_io_client_stats {
-        uint64_t reserved;  /* pages */
-        uint64_t in_use;    /* pages held now */
-        uint64_t waits;     /* times that it had to wait for pages */
-        uint64_t in_flight; /* requests */
-        uint64_t requests;  /* requests accepted so far */
+        uint64_t reserved;      /* pages */
+        uint64_t in_use;        /* pages held now */
+        uint64_t waits;         /* times that it had to wait for pages or for a context */
+        uint64_t in_flight;     /* requests */
+        uint64_t requests;      /* requests accepted so far */
+        uint64_t contexts;      /* requests that it can always have in flight: 4 for each page */
+        uint64_t contexts_idle; /* of them, those that are not */
 };
 
 void dm_io_client_stats(struct dm_io_client *client, struct dm_io_client_stats *ret);
 
 /*
  * Carry out a request on @num_regions regions. Any thread.
+ *
+ * An asynchronous request needs a context. A client can always have DMIO_CONTEXTS_PER_PAGE for each
+ * page that it has reserved, and more as long as there is memory. If there is none, the call waits
+ * for one of the client's requests to end; it does not wait with DM_IO_NOWAIT, nor with nothing to
+ * wait for, nor on a thread that drives a queue of the engine or runs a callback, because that may
+ * be who it would be waiting for. A synchronous request brings its own.
  *
  * Asynchronous (notify.fn is set): returns 0, and the function is called once everything is done.
  * Synchronous: waits, writes the error bits to *@sync_error_bits if that is not NULL, and returns 0
@@ -152,7 +160,7 @@ void dm_io_client_stats(struct dm_io_client *client, struct dm_io_client_stats *
  * -EDEADLK   a synchronous request from a callback, of whichever engine
  * -ESHUTDOWN the client is being destroyed
  * -EAGAIN    the same as -ENOMEM, with DM_IO_NOWAIT
- * -ENOMEM    no memory for the request
+ * -ENOMEM    no memory for the request, and no waiting for it (see above)
  */
 int dm_io(const struct dm_io_request *request, unsigned int num_regions,
           const struct io_region *regions, unsigned long *sync_error_bits);

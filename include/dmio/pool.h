@@ -21,6 +21,13 @@ extern "C" {
 /* Pages of one chunk; also the floor if the program names none. */
 #define DMIO_POOL_CHUNK_PAGES 512
 
+/*
+ * Requests that a client can always have in flight, for each page that it has reserved. This covers
+ * requests of up to four regions and four ranges of memory; for one request in 32 also larger ones,
+ * which beyond that need memory of the system.
+ */
+#define DMIO_CONTEXTS_PER_PAGE 4
+
 /* Most pages that one dmio_pages_get() or dmio_pages_wait() may ask for. */
 #define DMIO_PAGES_MAX 256
 

@@ -75,6 +75,7 @@ extern const struct conformance_section error_bits_section;
 extern const struct conformance_section completion_section;
 extern const struct conformance_section flush_section;
 extern const struct conformance_section pool_section;
+extern const struct conformance_section context_section;
 
 enum disk_kind {
         DISK_FILE,      /* an image file, O_DIRECT where the file system has it */

@@ -29,7 +29,7 @@
 
 static const struct conformance_section *const sections[] = {
         &arguments_section,  &memory_section, &sizes_section, &error_bits_section,
-        &completion_section, &flush_section,  &pool_section,
+        &completion_section, &flush_section,  &pool_section,  &context_section,
 };
 
 static struct kit kit;
