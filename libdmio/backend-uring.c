@@ -14,13 +14,16 @@
 
 #include "backend.h"
 #include "device-internal.h"
+#include "engine-internal.h"
 #include "queue-internal.h"
+#include "uring-buffers.h"
 #include "util/cleanup.h"
 #include "util/macros.h"
 
 struct uring {
         struct io_uring ring;
         struct dmio_queue *queue;
+        struct uring_buffers buffers;
         int event_fd; /* for who polls; -EBADF until somebody asks for it */
 };
 
@@ -72,6 +75,7 @@ static int uring_open(struct dmio_queue *queue, unsigned int depth, void **ret)
         if (r < 0)
                 return r;
         (void)io_uring_ring_dontfork(&uring->ring);
+        uring_buffers_init(&uring->buffers, &uring->ring, &queue->engine->pool.arena);
         *ret = DMIO_TAKE(uring);
         return 0;
 }
@@ -81,6 +85,7 @@ static void uring_close(void *backend)
         struct uring *uring = backend;
 
         io_uring_queue_exit(&uring->ring);
+        uring_buffers_deinit(&uring->buffers);
         close_fd(uring->event_fd);
         free(uring);
 }
@@ -119,9 +124,22 @@ static void uring_notify(void *backend)
 /* What one read or write transfers at most; a longer length does not fit the ring's 32 bits. */
 #define MAX_RW_COUNT ((size_t)0x7ffff000)
 
-static void prep_rw(struct io_uring_sqe *sqe, const struct dmio_op *op, int fd, bool write)
+/* Memory in one piece of the pool goes by the buffer that is registered for it. */
+static void prep_rw(struct uring *uring, struct io_uring_sqe *sqe, const struct dmio_op *op, int fd,
+                    bool write)
 {
-        if (op->n_iov == 1 && write)
+        int buffer = -1;
+
+        if (op->n_iov == 1 && op->bdev)
+                buffer = uring_buffers_find(&uring->buffers, &uring->ring, op->iov->iov_base,
+                                            op->iov->iov_len);
+        if (buffer >= 0 && write)
+                io_uring_prep_write_fixed(sqe, fd, op->iov->iov_base,
+                                          (unsigned int)op->iov->iov_len, op->offset, buffer);
+        else if (buffer >= 0)
+                io_uring_prep_read_fixed(sqe, fd, op->iov->iov_base, (unsigned int)op->iov->iov_len,
+                                         op->offset, buffer);
+        else if (op->n_iov == 1 && write)
                 io_uring_prep_write(sqe, fd, op->iov->iov_base,
                                     (unsigned int)MIN(op->iov->iov_len, MAX_RW_COUNT), op->offset);
         else if (op->n_iov == 1)
@@ -146,7 +164,7 @@ static bool uring_start(void *backend, struct dmio_op *op)
         switch (op->type) {
         case DMIO_OP_READV:
         case DMIO_OP_WRITEV:
-                prep_rw(sqe, op, fd, op->type == DMIO_OP_WRITEV);
+                prep_rw(uring, sqe, op, fd, op->type == DMIO_OP_WRITEV);
                 break;
         case DMIO_OP_FDATASYNC:
                 io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
@@ -251,6 +269,13 @@ static bool uring_has_unsubmitted(void *backend)
         return io_uring_sq_ready(&uring->ring) > 0;
 }
 
+static void uring_trim(void *backend)
+{
+        struct uring *uring = backend;
+
+        uring_buffers_trim(&uring->buffers, &uring->ring);
+}
+
 const struct backend_ops backend_uring = {
         .name = "uring",
         .probe = uring_probe,
@@ -264,4 +289,5 @@ const struct backend_ops backend_uring = {
         .wait = uring_wait,
         .is_due = uring_is_due,
         .has_unsubmitted = uring_has_unsubmitted,
+        .trim = uring_trim,
 };

@@ -58,6 +58,10 @@ struct backend_ops {
 
         /* Is something taken by start not handed over yet? */
         bool (*has_unsubmitted)(void *backend);
+
+        /* Chunks of the pool have gone: give up what was registered of them. NULL: nothing ever is.
+         */
+        void (*trim)(void *backend);
 };
 
 extern const struct backend_ops backend_uring;

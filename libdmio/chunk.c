@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <assert.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "chunk.h"
 #include "util/macros.h"
@@ -15,25 +14,21 @@ static struct chunk *chunk_of(const struct page_list *link)
         return (struct chunk *)((uintptr_t)link & ~(uintptr_t)(CHUNK_ALIGN - 1));
 }
 
-struct chunk *chunk_free(struct chunk *chunk)
+void chunk_free(struct chunk *chunk, struct arena *arena)
 {
-        if (chunk) {
-                munmap(chunk->pages, CHUNK_BYTES);
-                free(chunk);
-        }
-        return NULL;
+        arena_unmap(arena, chunk->pages);
+        free(chunk);
 }
 
-struct chunk *chunk_new(void)
+struct chunk *chunk_new(struct arena *arena)
 {
         struct chunk *chunk = aligned_alloc(CHUNK_ALIGN, CHUNK_ALIGN);
         void *memory;
 
         if (!chunk)
                 return NULL;
-        memory = mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-        if (memory == MAP_FAILED) {
+        memory = arena_map(arena);
+        if (!memory) {
                 free(chunk);
                 return NULL;
         }

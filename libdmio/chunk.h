@@ -13,9 +13,9 @@
 
 #include <dmio/pool.h>
 
+#include "arena.h"
 #include "util/list.h"
 
-#define CHUNK_BYTES (DMIO_POOL_CHUNK_PAGES * DMIO_PAGE_SIZE)
 #define CHUNK_WORDS (DMIO_POOL_CHUNK_PAGES / 64)
 
 struct chunk {
@@ -27,10 +27,9 @@ struct chunk {
 };
 
 /* All pages free, and backed by memory. NULL if that cannot be had. */
-struct chunk *chunk_new(void);
+struct chunk *chunk_new(struct arena *arena);
 
-/* Returns NULL. */
-struct chunk *chunk_free(struct chunk *chunk);
+void chunk_free(struct chunk *chunk, struct arena *arena);
 
 /* Find at least @min neighbouring free pages; returns how many there are, @n at most, or 0. */
 unsigned int chunk_find(const struct chunk *chunk, unsigned int min, unsigned int n,

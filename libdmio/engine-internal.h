@@ -27,6 +27,8 @@ struct dmio_engine {
 
         struct faults faults;
 
+        pthread_mutex_t queues_lock;
+        struct list queues; /* struct dmio_queue.link; under queues_lock */
         _Atomic(unsigned int) n_queues;
         _Atomic(unsigned int) n_clients;
 

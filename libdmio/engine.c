@@ -78,6 +78,17 @@ static int engine_start_thread(struct dmio_engine *engine)
         return r;
 }
 
+static void engine_pool_shrunk(struct pool *pool)
+{
+        struct dmio_engine *engine = container_of(pool, struct dmio_engine, pool);
+        struct dmio_queue *queue;
+
+        pthread_mutex_lock(&engine->queues_lock);
+        list_for_each (queue, &engine->queues, link)
+                queue_ask_to_trim(queue);
+        pthread_mutex_unlock(&engine->queues_lock);
+}
+
 static uint64_t half_of_memory(void)
 {
         struct sysinfo info;
@@ -96,6 +107,7 @@ static void engine_free(struct dmio_engine *engine)
         slab_deinit(&engine->pieces);
         slab_deinit(&engine->blocks);
         sem_destroy(&engine->stop_posted);
+        pthread_mutex_destroy(&engine->queues_lock);
         free(engine);
 }
 
@@ -121,14 +133,16 @@ int dmio_engine_create(const struct dmio_engine_options *options, struct dmio_en
         engine->depth = options->depth ? options->depth : DEPTH_DEFAULT;
         engine->stop_task.fn = engine_stop;
         sem_init(&engine->stop_posted, 0, 0);
+        pthread_mutex_init(&engine->queues_lock, NULL);
+        list_init(&engine->queues);
         faults_init(&engine->faults);
         slab_init(&engine->requests, sizeof(struct io));
         slab_init(&engine->leg_arrays, DM_IO_MAX_REGIONS * sizeof(struct leg));
         slab_init(&engine->pieces, leg_piece_size());
         slab_init(&engine->blocks, sizeof(struct memory_block));
-        r = pool_init(&engine->pool,
-                      options->floor_pages ? options->floor_pages : DMIO_POOL_CHUNK_PAGES,
-                      options->max_pages ? options->max_pages : half_of_memory());
+        r = pool_init(
+                &engine->pool, options->floor_pages ? options->floor_pages : DMIO_POOL_CHUNK_PAGES,
+                options->max_pages ? options->max_pages : half_of_memory(), engine_pool_shrunk);
         if (r == 0 && !(options->flags & DMIO_ENGINE_NO_THREAD))
                 r = engine_start_thread(engine);
         if (r < 0) {

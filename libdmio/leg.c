@@ -324,7 +324,8 @@ static void piece_start_bounce(struct piece *piece, uint64_t bytes)
         int r;
 
         max = piece_iov(piece, bytes > PIECE_INLINE_IOV * DMIO_PAGE_SIZE, &iov);
-        piece->length = MIN(bytes, MIN(max, PIECE_BOUNCE_PAGES) * DMIO_PAGE_SIZE);
+        max = MIN(max, (uint64_t)PIECE_BOUNCE_PAGES) * DMIO_PAGE_SIZE;
+        piece->length = MIN(bytes, max);
         for (;;) {
                 piece->bounce = dmio_pages_get(
                         leg->io->client, (unsigned int)DIV_ROUND_UP(piece->length, DMIO_PAGE_SIZE));

@@ -8,9 +8,12 @@
 
 #include <dmio/pool.h>
 
+#include "arena.h"
 #include "util/list.h"
 
 struct pool {
+        struct arena arena;
+        void (*on_shrunk)(struct pool *pool);
         pthread_mutex_t lock;
         pthread_mutex_t resize_lock; /* held while memory is asked of the system; before lock */
         struct list chunks;          /* under lock, as all that follows */
@@ -36,7 +39,9 @@ struct pool_account {
         struct dmio_page_wait **last_wait;
 };
 
-int pool_init(struct pool *pool, unsigned int floor_pages, uint64_t limit);
+/* @on_shrunk: chunks have gone; any thread, no lock held. */
+int pool_init(struct pool *pool, unsigned int floor_pages, uint64_t limit,
+              void (*on_shrunk)(struct pool *pool));
 
 /* Every page must have come home. */
 void pool_deinit(struct pool *pool);

@@ -49,12 +49,16 @@ static void pool_shrink(struct pool *pool, struct list *gone)
         }
 }
 
-static void chunks_free(struct list *chunks)
+/* Rings that have them registered keep the memory until they hear of it. */
+static void chunks_free(struct pool *pool, struct list *chunks)
 {
         struct chunk *chunk, *after;
 
+        if (list_is_empty(chunks))
+                return;
         list_for_each_safe (chunk, after, chunks, link)
-                chunk_free(chunk);
+                chunk_free(chunk, &pool->arena);
+        pool->on_shrunk(pool);
 }
 
 /*
@@ -67,7 +71,7 @@ static bool memory_is_available(uint64_t bytes)
         unsigned long long kib;
         char line[128];
 
-        if (bytes < 16 * CHUNK_BYTES)
+        if (bytes < 16 * ARENA_CHUNK_BYTES)
                 return true;
         file = fopen("/proc/meminfo", "re");
         while (file && fgets(line, sizeof(line), file))
@@ -91,9 +95,9 @@ static int pool_grow(struct pool *pool)
         if (needed > total && !memory_is_available((needed - total) * DMIO_PAGE_SIZE))
                 return -ENOMEM;
         while (total + n < needed) {
-                chunk = chunk_new();
+                chunk = chunk_new(&pool->arena);
                 if (!chunk) {
-                        chunks_free(&fresh);
+                        chunks_free(pool, &fresh);
                         return -ENOMEM;
                 }
                 list_append(&fresh, &chunk->link);
@@ -110,9 +114,18 @@ static int pool_grow(struct pool *pool)
         return 0;
 }
 
-int pool_init(struct pool *pool, unsigned int floor_pages, uint64_t limit)
+/* Room for what may be reserved and the floor; after a put there may be more for a while. */
+static uint64_t pool_max_chunks(const struct pool *pool)
 {
-        *pool = (struct pool){ .floor = floor_pages, .limit = limit };
+        return DIV_ROUND_UP(pool->limit, DMIO_POOL_CHUNK_PAGES) +
+               DIV_ROUND_UP(pool->floor, DMIO_POOL_CHUNK_PAGES) + 1;
+}
+
+int pool_init(struct pool *pool, unsigned int floor_pages, uint64_t limit,
+              void (*on_shrunk)(struct pool *pool))
+{
+        *pool = (struct pool){ .floor = floor_pages, .limit = limit, .on_shrunk = on_shrunk };
+        arena_init(&pool->arena, pool_max_chunks(pool));
         list_init(&pool->chunks);
         list_init(&pool->waiting);
         pthread_mutex_init(&pool->lock, NULL);
@@ -123,7 +136,8 @@ int pool_init(struct pool *pool, unsigned int floor_pages, uint64_t limit)
 void pool_deinit(struct pool *pool)
 {
         assert(pool->in_use == 0);
-        chunks_free(&pool->chunks);
+        chunks_free(pool, &pool->chunks);
+        arena_deinit(&pool->arena);
         pthread_mutex_destroy(&pool->lock);
         pthread_mutex_destroy(&pool->resize_lock);
 }
@@ -263,7 +277,7 @@ int pool_unreserve(struct pool *pool, struct pool_account *account, uint64_t n)
         }
         pthread_mutex_unlock(&pool->lock);
         pthread_mutex_unlock(&pool->resize_lock);
-        chunks_free(&gone);
+        chunks_free(pool, &gone);
         return r;
 }
 
@@ -302,7 +316,7 @@ void pool_put(struct pool *pool, struct pool_account *account, struct page_list 
         if (emptied)
                 pool_shrink(pool, &gone);
         pthread_mutex_unlock(&pool->lock);
-        chunks_free(&gone);
+        chunks_free(pool, &gone);
 }
 
 int pool_move(struct pool *pool, struct pool_account *from, struct pool_account *to,

@@ -27,6 +27,7 @@
 
 struct dmio_queue {
         struct dmio_engine *engine;
+        struct list link; /* engine.queues */
         const struct backend_ops *ops;
         void *backend;
         pthread_t owner;
@@ -44,7 +45,8 @@ struct dmio_queue {
 
         _Atomic(struct dmio_task *) mailbox; /* newest first */
         _Atomic(unsigned int) n_posting;     /* threads inside of dmio_queue_post() */
-        _Atomic(int) poll_fd;                /* what dmio_queue_fd() gave out, or -EBADF */
+        _Atomic(bool) must_trim;
+        _Atomic(int) poll_fd; /* what dmio_queue_fd() gave out, or -EBADF */
         int wakeup_fd;
         uint64_t wakeup_value;
         struct iovec wakeup_iov;
@@ -53,6 +55,9 @@ struct dmio_queue {
 
 /* For back-ends: @op is done. */
 void queue_complete(struct dmio_queue *queue, struct dmio_op *op, int result);
+
+/* From any thread: let the back-end give up what it has of chunks that are gone. */
+void queue_ask_to_trim(struct dmio_queue *queue);
 
 /* On the queue's thread: tell @op as done with @result, without carrying it out. */
 void queue_finish(struct dmio_queue *queue, struct dmio_op *op, int result);

@@ -74,6 +74,12 @@ static void queue_unreserve(struct dmio_queue *queue)
         slab_unreserve(&queue->engine->blocks, &queue->blocks, QUEUE_PIECES_MIN);
 }
 
+void queue_ask_to_trim(struct dmio_queue *queue)
+{
+        if (queue->ops->trim && !atomic_exchange(&queue->must_trim, true))
+                queue_wake(queue);
+}
+
 int dmio_queue_create(struct dmio_engine *engine, struct dmio_queue **ret)
 {
         struct dmio_queue **slot = NULL;
@@ -115,6 +121,9 @@ int dmio_queue_create(struct dmio_engine *engine, struct dmio_queue **ret)
         if (r < 0)
                 goto close_backend;
 
+        pthread_mutex_lock(&engine->queues_lock);
+        list_append(&engine->queues, &queue->link);
+        pthread_mutex_unlock(&engine->queues_lock);
         atomic_fetch_add(&engine->n_queues, 1);
         *slot = queue;
         *ret = queue;
@@ -147,6 +156,9 @@ int dmio_queue_destroy(struct dmio_queue *queue)
         for (size_t i = 0; i < ARRAY_SIZE(own_queues); i++)
                 if (own_queues[i] == queue)
                         own_queues[i] = NULL;
+        pthread_mutex_lock(&queue->engine->queues_lock);
+        list_unlink(&queue->link);
+        pthread_mutex_unlock(&queue->engine->queues_lock);
         queue->ops->close(queue->backend);
         close_fd(queue->wakeup_fd);
         queue_unreserve(queue);
@@ -340,6 +352,11 @@ static unsigned int queue_run(struct dmio_queue *queue)
 {
         unsigned int n;
 
+        if (atomic_load_explicit(&queue->must_trim, memory_order_relaxed)) {
+                atomic_store(&queue->must_trim, false);
+                if (queue->ops->trim)
+                        queue->ops->trim(queue->backend);
+        }
         queue->ops->reap(queue->backend);
         n = queue_run_done(queue);
         n += queue_run_tasks(queue);

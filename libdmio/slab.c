@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdlib.h>
+#include <sys/mman.h>
 
 #include "slab.h"
 #include "util/macros.h"
@@ -17,6 +17,34 @@ struct slab_block {
 
 #define OBJECT_ALIGN 64
 #define BLOCK_HEADER round_up(sizeof(struct slab_block), OBJECT_ALIGN)
+
+static void block_unmap(struct slab_block *block)
+{
+        (void)munmap(block, SLAB_BLOCK_SIZE);
+}
+
+/* Blocks tend to be neighbours, so the first try usually fits the alignment. */
+static struct slab_block *block_map(void)
+{
+        const int protection = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS;
+        char *memory = mmap(NULL, SLAB_BLOCK_SIZE, protection, flags, -1, 0);
+        size_t before;
+
+        if (memory == MAP_FAILED)
+                return NULL;
+        if (is_aligned((uintptr_t)memory, SLAB_BLOCK_SIZE))
+                return (struct slab_block *)memory;
+
+        (void)munmap(memory, SLAB_BLOCK_SIZE);
+        memory = mmap(NULL, 2 * SLAB_BLOCK_SIZE, protection, flags, -1, 0);
+        if (memory == MAP_FAILED)
+                return NULL;
+        before = round_up((uintptr_t)memory, SLAB_BLOCK_SIZE) - (uintptr_t)memory;
+        if (before > 0)
+                (void)munmap(memory, before);
+        (void)munmap(memory + before + SLAB_BLOCK_SIZE, SLAB_BLOCK_SIZE - before);
+        return (struct slab_block *)(memory + before);
+}
 
 void slab_init(struct slab *slab, size_t object_size)
 {
@@ -38,14 +66,14 @@ void slab_deinit(struct slab *slab)
         assert(slab->n_free == slab->n_total);
         assert(list_is_empty(&slab->full));
         list_for_each_safe (block, after, &slab->partial, link)
-                free(block);
+                block_unmap(block);
         pthread_cond_destroy(&slab->came_home);
         pthread_mutex_destroy(&slab->lock);
 }
 
 static int slab_grow(struct slab *slab)
 {
-        struct slab_block *block = aligned_alloc(SLAB_BLOCK_SIZE, SLAB_BLOCK_SIZE);
+        struct slab_block *block = block_map();
 
         if (!block)
                 return -ENOMEM;
@@ -71,7 +99,7 @@ static void slab_shrink(struct slab *slab)
                 list_unlink(&block->link);
                 slab->n_free -= slab->per_block;
                 slab->n_total -= slab->per_block;
-                free(block);
+                block_unmap(block);
         }
 }
 
