@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # The engine beside fio (io_uring, direct) on the same loop devices over tmpfs, in one interleaved
-# run; medians and ratios. The numbers go into docs/performance.md by hand; this is not a test.
+# run; medians and ratios. Then the memory back-end's rate, and the instructions of a request, which
+# do not depend on the load of the machine. The numbers go into docs/performance.md by hand; this is
+# not a test.
 #
 #   tests/bench/engine.sh [REPETITIONS] [SECONDS]
 set -eu -o pipefail
@@ -34,10 +36,25 @@ run_fio() {
         --runtime="$seconds" --ramp_time=0.1 --size=512M --norandommap --thread --group_reporting \
         --output-format=json "${jobs[@]}" 2>/dev/null | jq '.jobs[0] | .read.iops + .write.iops | floor'
 }
+# run_engine SPIN OP SIZE DEPTH DEVICE...: with memory of the pool, as the daemon has it.
 run_engine() {
-    local op=$1 size=$2 depth=$3
-    shift 3
-    "$bench" "$op" "$size" "$depth" "$seconds" 0 $((512 << 20)) "$@"
+    local spin=$1 op=$2 size=$3 depth=$4
+    shift 4
+    "$bench" --pool --spin="$spin" "$op" "$size" "$depth" "$seconds" 0 $((512 << 20)) "$@"
+}
+# instructions LEGS: of one request, as the difference of two numbers of requests.
+instructions() {
+    local n total=() images=()
+    for ((n = 0; n < $1; n++)); do
+        truncate -s 16M "$dir/image$n"
+        images+=("$dir/image$n")
+    done
+    for n in 2000 12000; do
+        total+=("$(valgrind --tool=callgrind --callgrind-out-file=/dev/null "$bench" \
+            --backend=memory --requests="$n" randwrite 512 32 1 0 $((16 << 20)) "${images[@]}" 2>&1 |
+            awk '/Collected/ { print $NF }')")
+    done
+    echo $(((total[1] - total[0]) / 10000))
 }
 median() {
     sort -n | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
@@ -49,17 +66,28 @@ for ((rep = 0; rep < reps; rep++)); do
     for i in "${!jobs[@]}"; do
         read -r op size depth legs <<<"${jobs[i]}"
         run_fio "$op" "$size" "$depth" "${devices[@]:0:legs}" >>"$dir/$i.fio"
-        run_engine "$op" "$size" "$depth" "${devices[@]:0:legs}" >>"$dir/$i.engine"
+        run_engine 0 "$op" "$size" "$depth" "${devices[@]:0:legs}" >>"$dir/$i.engine"
+        run_engine 50 "$op" "$size" "$depth" "${devices[@]:0:legs}" >>"$dir/$i.polling"
     done
+    truncate -s 64M "$dir/image"
+    "$bench" --backend=memory randread 4096 32 "$seconds" 0 $((64 << 20)) "$dir/image" >>"$dir/memory"
 done
 
 echo "$(uname -r), $(nproc) CPUs, $reps repetitions of $seconds s, medians, requests a second"
 echo "(two legs: fio's is what two jobs on the two devices reach together, in writes; ours counts"
 echo "each request once for each leg)"
-printf '| job | fio | engine | ratio |\n|---|---|---|---|\n'
+echo "The engine sleeps as soon as there is nothing to do, as fio does; or polls for 50 us before."
+printf '| job | fio | engine | ratio | polling | ratio |\n|---|---|---|---|---|---|\n'
 for i in "${!jobs[@]}"; do
     read -r op size depth legs <<<"${jobs[i]}"
     awk -v name="$op $size, depth $depth, $legs leg(s)" -v legs="$legs" \
         -v fio="$(median <"$dir/$i.fio")" -v engine="$(median <"$dir/$i.engine")" \
-        'BEGIN { printf "| %s | %d | %d | %.2f |\n", name, fio, engine * legs, engine * legs / fio }'
+        -v polling="$(median <"$dir/$i.polling")" \
+        'BEGIN { printf "| %s | %d | %d | %.2f | %d | %.2f |\n", name, fio, engine * legs,
+            engine * legs / fio, polling * legs, polling * legs / fio }'
 done
+echo "memory back-end, randread 4096, depth 32, one thread: $(median <"$dir/memory") requests a second"
+if command -v valgrind >/dev/null; then
+    echo "instructions of a 512-byte write, memory back-end, 1, 2 and 8 legs:" \
+        "$(instructions 1) $(instructions 2) $(instructions 8)"
+fi
