@@ -4,10 +4,20 @@
 /* What the engine knows of a device; the public view is struct dmio_device_info. */
 
 #include <stdatomic.h>
+#include <sys/stat.h>
 
 #include <dmio/device.h>
 
 #include "util/list.h"
+
+/* As in struct dmio_device_info. Only the first two may change while it is open. */
+struct device_limits {
+        _Atomic(sector_t) discard_max;
+        _Atomic(sector_t) write_zeroes_max;
+        unsigned int discard_granularity;
+        unsigned int physical_block;
+        unsigned int optimal_io;
+};
 
 struct block_device {
         struct list link;  /* of the registry, under its lock */
@@ -17,6 +27,7 @@ struct block_device {
         _Atomic(sector_t) capacity;
         unsigned int logical_block;
         unsigned int memory_align;
+        struct device_limits limits;
         bool read_only;
         bool direct;
         bool block;
@@ -31,6 +42,12 @@ struct block_device {
 /* True if [sector, sector + count) lies on the device; looks again where its size may be another.
  */
 bool device_fits(struct block_device *bdev, sector_t sector, sector_t count, bool writes);
+
+/* Fill @bdev's limits in, when it is opened; @st: of its descriptor. Opens files of sysfs. */
+void device_limits_init(struct block_device *bdev, const struct stat *st);
+
+/* Ask again for what may have changed: the two first ones. */
+void device_limits_look_again(struct block_device *bdev);
 
 /*
  * The RAM disk that stands in for @bdev where nothing real is to be touched: blank at first, of the

@@ -61,7 +61,7 @@ static unsigned int probe_alignment(int fd, void *page)
 }
 
 /* Fills in what direct I/O on @bdev demands, or makes it buffered where direct I/O is not had. */
-static int device_find_limits(struct block_device *bdev)
+static int device_find_alignment(struct block_device *bdev)
 {
         DMIO_CLEANUP(freep) void *pages = NULL;
         struct statx stx = {};
@@ -164,9 +164,10 @@ static int device_enter(int fd_, bool read_only, bool direct, bool own, struct b
                                : (struct dmio_device_id){ .device = st.st_dev, .inode = st.st_ino };
         r = device_size(fd, bdev->block, &capacity);
         if (r == 0)
-                r = device_find_limits(bdev);
+                r = device_find_alignment(bdev);
         if (r < 0)
                 return r;
+        device_limits_init(bdev, &st);
         atomic_store(&bdev->capacity, capacity);
 
         pthread_mutex_lock(&registry.lock);
@@ -178,6 +179,7 @@ static int device_enter(int fd_, bool read_only, bool direct, bool own, struct b
                 other->refs++;
                 atomic_store(&other->capacity, capacity);
                 pthread_mutex_unlock(&registry.lock);
+                device_limits_look_again(other);
                 *ret = other;
                 return 0;
         }
@@ -362,8 +364,13 @@ void dmio_device_info(struct block_device *bdev, struct dmio_device_info *ret)
         *ret = (struct dmio_device_info){
                 .id = bdev->id,
                 .capacity = atomic_load(&bdev->capacity),
+                .discard_max = atomic_load(&bdev->limits.discard_max),
+                .write_zeroes_max = atomic_load(&bdev->limits.write_zeroes_max),
                 .logical_block = bdev->logical_block,
                 .memory_align = bdev->memory_align,
+                .physical_block = bdev->limits.physical_block,
+                .optimal_io = bdev->limits.optimal_io,
+                .discard_granularity = bdev->limits.discard_granularity,
                 .read_only = bdev->read_only,
                 .direct = bdev->direct,
                 .block = bdev->block,

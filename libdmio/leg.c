@@ -64,6 +64,19 @@ static void leg_fail(struct leg *leg, int error, uint64_t offset)
         leg->error_sector = leg->sector + (offset >> DMIO_SECTOR_SHIFT);
 }
 
+/* How many sectors one operation of the leg's kind may have, as far as is known. */
+static sector_t leg_limit(const struct leg *leg)
+{
+        switch (leg->io->op) {
+        case DM_IO_DISCARD:
+                return atomic_load(&leg->bdev->limits.discard_max);
+        case DM_IO_WRITE_ZEROES:
+                return atomic_load(&leg->bdev->limits.write_zeroes_max);
+        default:
+                return DMIO_DEVICE_LIMIT_UNKNOWN;
+        }
+}
+
 /* A region that does not fit fails whole; returns a positive errno or 0. */
 static int leg_check(const struct leg *leg)
 {
@@ -77,6 +90,8 @@ static int leg_check(const struct leg *leg)
         if (!is_aligned(leg->sector << DMIO_SECTOR_SHIFT, leg->bdev->logical_block) ||
             !is_aligned(leg->bytes, leg->bdev->logical_block))
                 return EINVAL;
+        if (leg_limit(leg) == 0)
+                return EOPNOTSUPP;
         return 0;
 }
 
@@ -416,20 +431,38 @@ static void piece_start_flush(struct piece *piece)
 }
 
 /*
- * Both are fallocate(2), on block devices as on files. Discarding may leave anything behind, so a
- * hole, which reads as zeroes, will do; unlike ZERO_RANGE it is refused where it would have to be
- * written out. Zeroes are a hole where there is no ZERO_RANGE (tmpfs).
+ * How much of @bytes from @offset of the device on may be one operation without memory. Where it is
+ * not all of it a piece ends where a unit of discarding does: parts of units would be left over.
+ */
+static uint64_t leg_piece_bytes(const struct leg *leg, uint64_t offset, uint64_t bytes)
+{
+        sector_t limit = MIN(leg_limit(leg), PIECE_BYTES_NO_DATA >> DMIO_SECTOR_SHIFT);
+        uint64_t unit = MAX(leg->bdev->limits.discard_granularity, leg->bdev->logical_block);
+        uint64_t max = round_down(limit << DMIO_SECTOR_SHIFT, leg->bdev->logical_block);
+        uint64_t rest = (offset + max) % unit;
+
+        max = MAX(max, (uint64_t)leg->bdev->logical_block);
+        if (bytes > max && rest < max && is_aligned(rest, leg->bdev->logical_block))
+                return max - rest;
+        return MIN(bytes, max);
+}
+
+/*
+ * Both are fallocate(2). Discarding may leave anything behind, so a hole, which reads as zeroes,
+ * will do. On block devices a hole is what the kernel calls writing zeroes, and is refused where
+ * the device has no operation for it, while ZERO_RANGE would be written out. In files it is the
+ * other way round: ZERO_RANGE keeps the space; there zeroes are a hole where there is none (tmpfs).
  */
 static void piece_start_fallocate(struct piece *piece)
 {
+        bool hole = piece->leg->bdev->block || piece->leg->io->op == DM_IO_DISCARD;
         struct leg *leg = piece->leg;
 
-        piece->length = MIN(leg->bytes - leg->issued, PIECE_BYTES_NO_DATA);
         piece->op.type = DMIO_OP_FALLOCATE;
         piece->op.mode = FALLOC_FL_KEEP_SIZE;
-        piece->op.mode |=
-                leg->io->op == DM_IO_DISCARD ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
+        piece->op.mode |= hole ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
         piece->op.offset = (leg->sector << DMIO_SECTOR_SHIFT) + piece->offset;
+        piece->length = leg_piece_bytes(leg, piece->op.offset, leg->bytes - leg->issued);
         piece->op.length = piece->length;
         piece->op.fn = piece_changed;
         leg->issued += piece->length;

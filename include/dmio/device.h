@@ -35,11 +35,27 @@ struct dmio_device_id {
         ino_t inode;  /* 0 for block devices */
 };
 
+/* Of a limit: none is known. Try it, the operation itself tells. */
+#define DMIO_DEVICE_LIMIT_UNKNOWN UINT64_MAX
+
+/*
+ * The limits are those that the kernel told of when the device was opened. Of a regular file none
+ * is known: whether its file system can punch holes is not to be found out without touching the
+ * file's times. Nor is one of a block device without sysfs.
+ *
+ * A discard or write of zeroes where the limit is 0 fails with EOPNOTSUPP, and the device is not
+ * asked. What is longer than the limit is carried out in pieces.
+ */
 struct dmio_device_info {
         struct dmio_device_id id;
-        sector_t capacity;          /* in sectors, as found when it was opened */
-        unsigned int logical_block; /* bytes; first sector and count of a region must fit it */
-        unsigned int memory_align;  /* bytes; memory that does not fit it is copied by the engine */
+        sector_t capacity;                /* in sectors, as found when it was opened */
+        sector_t discard_max;             /* in sectors, of one operation; 0: there is no such */
+        sector_t write_zeroes_max;        /* the same */
+        unsigned int logical_block;       /* bytes; sector and count of a region must fit it */
+        unsigned int memory_align;        /* bytes; other memory is copied by the engine */
+        unsigned int physical_block;      /* bytes; writes that do not fit it may be slow */
+        unsigned int optimal_io;          /* bytes; a good size of a request, or 0 */
+        unsigned int discard_granularity; /* bytes; less than that may not be discarded, or 0 */
         bool read_only;
         bool direct; /* O_DIRECT */
         bool block;  /* a block device, not a regular file */

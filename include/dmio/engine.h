@@ -41,10 +41,11 @@ extern "C" {
  *            pipes, sockets and the like are waited for without occupying one. I/O priorities have
  *            no effect, and spinning neither.
  * "memory"   for tests and measurements: nothing is read from or written to a device. In its place
- *            stands a RAM disk, blank at first, of the capacity that the device had at first use;
- *            it belongs to the struct block_device, so whoever is given the same one shares it, and
- *            it goes with the last reference. Durability is whatever memory has. Operations on
- *            descriptors are real all the same, by "uring" or else "threads".
+ *            stands a RAM disk, blank at first, of the capacity that the device had at first use,
+ *            and of its limits; it belongs to the struct block_device, so whoever is given the
+ *            same one shares it, and it goes with the last reference. Durability is whatever
+ *            memory has. Operations on descriptors are real all the same, by "uring" or else
+ *            "threads".
  * NULL is the best of the first two that works here; dmio_engine_backend() tells which.
  */
 struct dmio_engine_options {

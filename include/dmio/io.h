@@ -16,6 +16,8 @@
  *   logical block. One that does not fails whole: ENOSPC for a write past the end, EIO for a read
  *   past the end, EINVAL for one that is not aligned; nothing of it is transferred, a file never
  *   grows, and the other regions are not affected.
+ * - A discard or write of zeroes that a device has no operation for fails with EOPNOTSUPP, and
+ *   nothing is written in its place (see struct dmio_device_info for what is known beforehand).
  * - Memory may begin and end at any byte. Where O_DIRECT demands more, the engine copies.
  * - Short transfers are resumed; EINTR and EAGAIN are tried again and never become error bits.
  * - Of a read that fails, exactly the pieces that failed are filled with zeroes.

@@ -4,11 +4,9 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/loop.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -101,36 +99,6 @@ static int image_new(sector_t sectors)
         return fd;
 }
 
-/* Detaches itself when it is closed. Returns a negative errno. */
-static int loop_new(int image_fd, unsigned int block_size, char *path, size_t path_size)
-{
-        struct loop_config config = {
-                .fd = (uint32_t)image_fd,
-                .block_size = block_size,
-                .info.lo_flags = LO_FLAGS_AUTOCLEAR,
-        };
-        DMIO_CLEANUP(close_fdp) int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-        int number, fd;
-
-        if (control < 0)
-                return -errno;
-        for (unsigned int attempt = 0; attempt < 100; attempt++) {
-                number = ioctl(control, LOOP_CTL_GET_FREE);
-                if (number < 0)
-                        return -errno;
-                (void)snprintf(path, path_size, "/dev/loop%d", number);
-                fd = open(path, O_RDWR | O_CLOEXEC);
-                if (fd < 0)
-                        return -errno;
-                if (ioctl(fd, LOOP_CONFIGURE, &config) == 0)
-                        return fd;
-                close_fd(fd);
-                if (errno != EBUSY)
-                        return -errno;
-        }
-        return -EBUSY;
-}
-
 /* The path of the next disk of the servers that nobody uses yet. */
 static const char *faulty_take(struct kit *kit, struct disk *disk)
 {
@@ -193,7 +161,7 @@ struct disk *kit_disk_of(struct kit *kit, enum disk_kind kind, sector_t sectors,
         }
         kit->n_disks++;
         if (kind == DISK_LOOP_4096) {
-                disk->loop_fd = loop_new(disk->image_fd, 4096, path, sizeof(path));
+                disk->loop_fd = scratch_loop_new(disk->image_fd, 4096, path, sizeof(path));
                 if (disk->loop_fd < 0)
                         kit_skip(kit, "needs loop devices of 4096-byte blocks, and root");
         }

@@ -33,11 +33,11 @@ static int image_new(sector_t sectors)
         return fd;
 }
 
-/* Returns the descriptor of the loop device, or a negative errno. */
-static int loop_new(int image_fd, char *path, size_t path_size)
+int scratch_loop_new(int image_fd, unsigned int block_size, char *path, size_t path_size)
 {
         struct loop_config config = {
                 .fd = (uint32_t)image_fd,
+                .block_size = block_size,
                 .info.lo_flags = LO_FLAGS_AUTOCLEAR,
         };
         int control, number, fd, r;
@@ -72,6 +72,11 @@ static int loop_new(int image_fd, char *path, size_t path_size)
         return r;
 }
 
+static unsigned int block_size_of(enum scratch_kind kind)
+{
+        return kind == SCRATCH_LOOP_4096 ? 4096 : 512;
+}
+
 bool scratch_kind_works(enum scratch_kind kind)
 {
         char path[64];
@@ -80,7 +85,7 @@ bool scratch_kind_works(enum scratch_kind kind)
         if (kind == SCRATCH_FILE)
                 return true;
         image_fd = image_new(8);
-        loop_fd = loop_new(image_fd, path, sizeof(path));
+        loop_fd = scratch_loop_new(image_fd, block_size_of(kind), path, sizeof(path));
         (void)close(image_fd);
         if (loop_fd < 0)
                 return false;
@@ -95,13 +100,13 @@ void scratch_init(struct scratch *scratch, enum scratch_kind kind, sector_t sect
         scratch->kind = kind;
         scratch->sectors = sectors;
         scratch->image_fd = image_new(sectors);
-        if (kind == SCRATCH_LOOP) {
-                scratch->loop_fd =
-                        loop_new(scratch->image_fd, scratch->path, sizeof(scratch->path));
-                assert_true(scratch->loop_fd >= 0);
-        } else {
+        if (kind == SCRATCH_FILE) {
                 (void)snprintf(scratch->path, sizeof(scratch->path), "/proc/self/fd/%d",
                                scratch->image_fd);
+        } else {
+                scratch->loop_fd = scratch_loop_new(scratch->image_fd, block_size_of(kind),
+                                                    scratch->path, sizeof(scratch->path));
+                assert_true(scratch->loop_fd >= 0);
         }
         assert_int_equal(dmio_device_open(scratch->path, flags, &scratch->bdev), 0);
         assert_int_equal(dmio_device_capacity(scratch->bdev), sectors);
@@ -183,7 +188,7 @@ void scratch_read(const struct scratch *scratch, uint64_t offset, void *data, si
 
 void scratch_write(const struct scratch *scratch, uint64_t offset, const void *data, size_t length)
 {
-        int fd = scratch->kind == SCRATCH_LOOP ? scratch->loop_fd : scratch->image_fd;
+        int fd = scratch->loop_fd >= 0 ? scratch->loop_fd : scratch->image_fd;
 
         if (test_backend_is("memory")) {
                 assert_int_equal(offset % 512 + length % 512, 0);

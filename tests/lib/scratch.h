@@ -29,6 +29,7 @@ bool test_backend_works(void);
 enum scratch_kind {
         SCRATCH_FILE,
         SCRATCH_LOOP,
+        SCRATCH_LOOP_4096, /* of blocks of that many bytes */
 };
 
 struct scratch {
@@ -41,6 +42,12 @@ struct scratch {
 };
 
 #define SCRATCH_NULL ((struct scratch){ .image_fd = -1, .loop_fd = -1 })
+
+/*
+ * A loop device on @image_fd, of its name in @path. Returns its descriptor, or a negative errno. It
+ * detaches itself when it is closed.
+ */
+int scratch_loop_new(int image_fd, unsigned int block_size, char *path, size_t path_size);
 
 /* Loop devices need root and a kernel that has them. */
 bool scratch_kind_works(enum scratch_kind kind);
