@@ -123,7 +123,8 @@ static int ram_transfer(const struct dmio_op *op, char *ram, uint64_t size)
 
 static int ram_zero(const struct dmio_op *op, char *ram, uint64_t size)
 {
-        int mode = op->mode & ~FALLOC_FL_KEEP_SIZE;
+        int mode = op->type == DMIO_OP_DISCARD ? FALLOC_FL_PUNCH_HOLE
+                                               : op->mode & ~FALLOC_FL_KEEP_SIZE;
         uint64_t end = op->offset + op->length;
         uint64_t first = round_up(op->offset, DMIO_PAGE_SIZE);
         uint64_t last = round_down(end, DMIO_PAGE_SIZE);
@@ -158,6 +159,7 @@ static int ram_carry_out(const struct dmio_op *op)
         case DMIO_OP_WRITEV:
                 return ram_transfer(op, ram, size);
         case DMIO_OP_FALLOCATE:
+        case DMIO_OP_DISCARD:
                 return ram_zero(op, ram, size);
         case DMIO_OP_FDATASYNC:
         case DMIO_OP_NOP:

@@ -28,6 +28,7 @@
 #include <sys/stat.h>
 
 #include "backend.h"
+#include "op-call.h"
 #include "queue-internal.h"
 #include "util/cleanup.h"
 #include "util/macros.h"

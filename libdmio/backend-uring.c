@@ -11,6 +11,7 @@
 #include <liburing.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 
 #include "backend.h"
 #include "device-internal.h"
@@ -153,6 +154,19 @@ static void prep_rw(struct uring *uring, struct io_uring_sqe *sqe, const struct 
         sqe->ioprio = op->ioprio;
 }
 
+/* Linux 6.12; not yet in the headers of Debian 12. */
+#ifndef BLOCK_URING_CMD_DISCARD
+#define BLOCK_URING_CMD_DISCARD _IO(0x12, 0)
+#endif
+
+static void prep_discard(struct io_uring_sqe *sqe, const struct dmio_op *op, int fd)
+{
+        io_uring_prep_rw(IORING_OP_URING_CMD, sqe, fd, NULL, 0, 0);
+        sqe->cmd_op = BLOCK_URING_CMD_DISCARD;
+        sqe->addr = op->offset;
+        sqe->addr3 = op->length;
+}
+
 static bool uring_start(void *backend, struct dmio_op *op)
 {
         struct uring *uring = backend;
@@ -172,6 +186,9 @@ static bool uring_start(void *backend, struct dmio_op *op)
         case DMIO_OP_FALLOCATE:
                 /* The prep function of liburing 2.3 takes an off_t, which is the same width. */
                 io_uring_prep_fallocate(sqe, fd, op->mode, (off_t)op->offset, (off_t)op->length);
+                break;
+        case DMIO_OP_DISCARD:
+                prep_discard(sqe, op, fd);
                 break;
         case DMIO_OP_NOP:
                 io_uring_prep_nop(sqe);

@@ -66,8 +66,10 @@ static uint64_t op_bytes(const struct dmio_op *op)
 {
         uint64_t bytes = 0;
 
+        if (op->type == DMIO_OP_FALLOCATE || op->type == DMIO_OP_DISCARD)
+                return op->length;
         if (!op_transfers(op))
-                return op->type == DMIO_OP_FALLOCATE ? op->length : 0;
+                return 0;
         for (unsigned int i = 0; i < op->n_iov; i++)
                 bytes += op->iov[i].iov_len;
         return bytes;
@@ -160,6 +162,7 @@ static bool rule_act(struct dmio_fault *fault, struct leg *leg, struct dmio_op *
         fault->n_hits++;
         switch (rule->action) {
         case DMIO_FAULT_ERROR:
+                state->is_refused = true;
                 queue_finish(leg->io->queue, op, -rule->error);
                 return true;
         case DMIO_FAULT_SHORT:
@@ -196,6 +199,7 @@ void fault_submit(struct leg *leg, struct dmio_op *op, struct fault_state *state
         uint64_t before;
 
         state->cut_n_iov = 0;
+        state->is_refused = false;
         if (atomic_load_explicit(&faults->n_rules, memory_order_acquire) > 0) {
                 pthread_mutex_lock(&faults->lock);
                 list_for_each (fault, &faults->rules, link) {

@@ -25,7 +25,7 @@ struct faults {
         bool stop;
 };
 
-/* What a piece needs to be cut short, or to wait. */
+/* What a piece needs to be cut short, to wait, or to know who failed it. */
 struct fault_state {
         struct list link;
         struct dmio_task task;
@@ -34,6 +34,7 @@ struct fault_state {
         uint64_t due_us;        /* CLOCK_MONOTONIC */
         unsigned int cut_n_iov; /* entries before the cut; 0 if there was none */
         size_t cut_length;      /* of the last entry that is left */
+        bool is_refused;        /* the error is a rule's, not the device's */
 };
 
 void faults_init(struct faults *faults);

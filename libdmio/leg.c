@@ -408,14 +408,37 @@ static void piece_start_transfer(struct piece *piece)
         piece_submit_transfer(piece);
 }
 
+/*
+ * Where the device has another operation that does the same @op becomes that one: a hole for zeroes
+ * in files (tmpfs), and for a discard where the kernel knows of the device's, but not of the
+ * command to the ring (before Linux 6.12, which says EOPNOTSUPP; EINVAL before 5.19).
+ */
+static bool op_try_otherwise(struct dmio_op *op, int result)
+{
+        if (op->type == DMIO_OP_FALLOCATE && op->mode & FALLOC_FL_ZERO_RANGE) {
+                if (result != -EOPNOTSUPP)
+                        return false;
+        } else if (op->type == DMIO_OP_DISCARD) {
+                if (result != -EOPNOTSUPP && result != -EINVAL)
+                        return false;
+                device_limits_look_again(op->bdev);
+                if (atomic_load(&op->bdev->limits.discard_max) == 0)
+                        return false;
+        } else {
+                return false;
+        }
+        op->type = DMIO_OP_FALLOCATE;
+        op->mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+        return true;
+}
+
 static void piece_changed(struct dmio_op *op, int result)
 {
         struct piece *piece = container_of(op, struct piece, op);
 
-        if (result == -EOPNOTSUPP && op->type == DMIO_OP_FALLOCATE &&
-            op->mode & FALLOC_FL_ZERO_RANGE) {
-                op->mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-                piece_submit(piece);
+        /* The fault rules have had their say. */
+        if (!piece->fault.is_refused && op_try_otherwise(op, result)) {
+                dmio_queue_submit(piece->leg->io->queue, op);
         } else if (result == -EAGAIN || result == -EINTR) {
                 piece_submit(piece);
         } else {
@@ -448,19 +471,23 @@ static uint64_t leg_piece_bytes(const struct leg *leg, uint64_t offset, uint64_t
 }
 
 /*
- * Both are fallocate(2). Discarding may leave anything behind, so a hole, which reads as zeroes,
- * will do. On block devices a hole is what the kernel calls writing zeroes, and is refused where
- * the device has no operation for it, while ZERO_RANGE would be written out. In files it is the
- * other way round: ZERO_RANGE keeps the space; there zeroes are a hole where there is none (tmpfs).
+ * Discard, and write zeroes:
+ *
+ *               block device             file
+ *      discard  discard                  hole
+ *      zeroes   hole                     zero range, or a hole where there is none (tmpfs)
+ *
+ * A hole in a block device is what the kernel calls writing zeroes: refused where the device has no
+ * operation for it, while ZERO_RANGE would be written out. In files ZERO_RANGE keeps the space.
  */
-static void piece_start_fallocate(struct piece *piece)
+static void piece_start_change(struct piece *piece)
 {
-        bool hole = piece->leg->bdev->block || piece->leg->io->op == DM_IO_DISCARD;
+        bool discards = piece->leg->io->op == DM_IO_DISCARD, block = piece->leg->bdev->block;
         struct leg *leg = piece->leg;
 
-        piece->op.type = DMIO_OP_FALLOCATE;
-        piece->op.mode = FALLOC_FL_KEEP_SIZE;
-        piece->op.mode |= hole ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
+        piece->op.type = discards && block ? DMIO_OP_DISCARD : DMIO_OP_FALLOCATE;
+        piece->op.mode = discards || block ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
+        piece->op.mode |= FALLOC_FL_KEEP_SIZE;
         piece->op.offset = (leg->sector << DMIO_SECTOR_SHIFT) + piece->offset;
         piece->length = leg_piece_bytes(leg, piece->op.offset, leg->bytes - leg->issued);
         piece->op.length = piece->length;
@@ -486,7 +513,7 @@ static bool leg_step(struct leg *leg)
         else if (io_op_transfers(leg->io->op))
                 piece_start_transfer(piece);
         else
-                piece_start_fallocate(piece);
+                piece_start_change(piece);
         return true;
 }
 

@@ -1,52 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <sys/eventfd.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
-#include "device-internal.h"
+#include "op-call.h"
 #include "thread.h"
 #include "workers.h"
-
-static int op_transfer(const struct dmio_op *op, int fd, int flags)
-{
-        int n_iov = (int)op->n_iov;
-        off_t at = (off_t)op->offset;
-        ssize_t n;
-
-        for (;;) {
-                n = op->type == DMIO_OP_WRITEV ? pwritev2(fd, op->iov, n_iov, at, flags)
-                                               : preadv2(fd, op->iov, n_iov, at, flags);
-                if (n >= 0)
-                        return (int)n; /* the kernel transfers less than 2 GiB at once */
-                /* What has no offsets is read and written where it stands. */
-                if (errno != ESPIPE || at == -1)
-                        return -errno;
-                at = -1;
-        }
-}
-
-int op_call(const struct dmio_op *op, int rw_flags)
-{
-        int fd = op->bdev ? op->bdev->fd : op->fd;
-
-        switch (op->type) {
-        case DMIO_OP_READV:
-        case DMIO_OP_WRITEV:
-                return op_transfer(op, fd, op->rw_flags | rw_flags);
-        case DMIO_OP_FDATASYNC:
-                return fdatasync(fd) < 0 ? -errno : 0;
-        case DMIO_OP_FALLOCATE:
-                if (fallocate(fd, op->mode, (off_t)op->offset, (off_t)op->length) < 0)
-                        return -errno;
-                return 0;
-        case DMIO_OP_NOP:
-                return 0;
-        }
-        return -EINVAL;
-}
 
 static void *worker(void *argument)
 {

@@ -44,6 +44,3 @@ bool workers_take_back(struct workers *workers, struct dmio_op *op);
 
 /* Append what is done to @ret; the result of each is in its field of that name. */
 void workers_collect(struct workers *workers, struct op_fifo *ret);
-
-/* The system call that @op is, with @rw_flags beside its own. Returns its result or -errno. */
-int op_call(const struct dmio_op *op, int rw_flags);

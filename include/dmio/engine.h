@@ -118,12 +118,17 @@ void dmio_queue_post(struct dmio_queue *queue, struct dmio_task *task);
  * One operation on a descriptor or device, carried by the same ring as everything else: for
  * programs that talk to something beside the devices (a FUSE device, a socket) and want one system
  * call for all of it.
+ *
+ * DMIO_OP_DISCARD takes whole blocks of a block device, and what is less than a unit of discarding
+ * may stay as it is. It is -EOPNOTSUPP for a device without, for anything that is no block device,
+ * and by "uring" before Linux 6.12; dm_io() then knows another way.
  */
 enum dmio_op_type {
         DMIO_OP_READV,     /* iov, offset, rw_flags */
         DMIO_OP_WRITEV,    /* iov, offset, rw_flags */
         DMIO_OP_FDATASYNC, /* nothing else */
         DMIO_OP_FALLOCATE, /* mode, offset, length */
+        DMIO_OP_DISCARD,   /* offset, length */
         DMIO_OP_NOP,       /* nothing else; completes with 0 */
 };
 

@@ -195,6 +195,10 @@ static void files_are_read_and_written_by_descriptor(void **state)
         assert_int_equal(pread(fd, back, 4096, 4096), 4096);
         for (unsigned int i = 0; i < 4096; i++)
                 assert_int_equal(back[i], 0);
+        test.op.type = DMIO_OP_DISCARD;
+        test.calls = 0;
+        dmio_queue_submit(f->queue, &test.op);
+        assert_int_equal(wait_for(f, &test), -EOPNOTSUPP);
         assert_int_equal(run(f, DMIO_OP_FDATASYNC, fd, NULL, 0), 0);
         assert_int_equal(run(f, DMIO_OP_NOP, -1, NULL, 0), 0);
         (void)close(fd);
@@ -609,11 +613,12 @@ static void nothing_reaches_the_device(void **state)
         } holes[] = {
                 { 1000, 24, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE },
                 { 5000, 10000, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE },
+                { 20480, 4096, 0 }, /* not a hole but a discard */
                 { 100001, 500000, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE },
                 { (1 << 20) - 70000, 70000, FALLOC_FL_ZERO_RANGE },
         };
         for (size_t i = 0; i < sizeof(holes) / sizeof(holes[0]); i++) {
-                test.op.type = DMIO_OP_FALLOCATE;
+                test.op.type = holes[i].mode ? DMIO_OP_FALLOCATE : DMIO_OP_DISCARD;
                 test.op.offset = holes[i].offset;
                 test.op.length = holes[i].length;
                 test.op.mode = holes[i].mode;

@@ -21,6 +21,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -341,6 +342,16 @@ static void a_device_that_can_do_neither_says_so(void **state)
         }
 }
 
+static bool kernel_is_at_least(unsigned int major_number, unsigned int minor_number)
+{
+        unsigned int a = 0, b = 0;
+        struct utsname name;
+
+        assert_int_equal(uname(&name), 0);
+        assert_int_equal(sscanf(name.release, "%u.%u", &a, &b), 2);
+        return a > major_number || (a == major_number && b >= minor_number);
+}
+
 static void open_again(const struct scratch *disk, struct dmio_device_info *ret)
 {
         struct block_device *again;
@@ -387,6 +398,51 @@ static void what_was_switched_off_meanwhile_is_seen(void **state)
                 skip(); /* a kernel whose tmpfs can do it */
         assert_int_equal(run(f, DM_IO_WRITE_ZEROES, 1, 16, 8), 0x1);
         assert_int_equal(f->errors[0].error, EOPNOTSUPP);
+
+        /* That does not keep it from discarding, where the ring knows that as an operation. */
+        if (test_backend_is("uring") && !kernel_is_at_least(6, 12))
+                return;
+        if (!test_backend_is("memory"))
+                scratch_write(&f->disks[0], 0, f->data, BYTES);
+        assert_int_equal(run(f, DM_IO_DISCARD, 1, 16, 160), 0);
+        scratch_expect_zeroes(&f->disks[0], 8192, 81920);
+}
+
+/*
+ * A discard, with its rules: it is one operation of that kind. What a rule refuses is refused, even
+ * if there were another way.
+ */
+static void a_discard_is_counted_as_one(void **state)
+{
+        struct fixture *f = *state;
+        struct dmio_fault_rule rule = {
+                .ops = DMIO_FAULT_DISCARD,
+                .leg = -1,
+                .sector = 100,
+                .count = 1,
+                .times = 1,
+                .error = EOPNOTSUPP,
+        };
+        struct dmio_fault_stats stats;
+        struct dmio_fault *fault;
+
+        if (!scratch_kind_works(SCRATCH_LOOP))
+                skip();
+        scratch_deinit(&f->disks[0]);
+        scratch_init(&f->disks[0], SCRATCH_LOOP, SECTORS, 0);
+        scratch_write(&f->disks[0], 0, f->data, BYTES);
+        assert_int_equal(dmio_fault_add(f->engine, &rule, &fault), 0);
+        assert_int_equal(run(f, DM_IO_DISCARD, 2, 96, 8), 0x1);
+        assert_int_equal(f->errors[0].error, EOPNOTSUPP);
+        scratch_expect(&f->disks[0], 0, f->data, BYTES);
+        assert_int_equal(run(f, DM_IO_DISCARD, 2, 96, 8), 0);
+        scratch_expect_zeroes(&f->disks[0], 96 * 512, 8 * 512);
+        assert_int_equal(run(f, DM_IO_DISCARD, 1, 112, 8), 0);
+        assert_int_equal(run(f, DM_IO_WRITE_ZEROES, 1, 96, 8), 0);
+        dmio_fault_stats(fault, &stats);
+        assert_int_equal(stats.hits, 1);
+        assert_int_equal(stats.matches, 4);
+        dmio_fault_remove(fault);
 }
 
 int main(void)
@@ -402,6 +458,7 @@ int main(void)
                                                 teardown),
                 cmocka_unit_test_setup_teardown(what_was_switched_off_meanwhile_is_seen, setup,
                                                 teardown),
+                cmocka_unit_test_setup_teardown(a_discard_is_counted_as_one, setup, teardown),
         };
 
         if (!test_backend_works())
