@@ -367,8 +367,8 @@ static void threads_hand_over(struct threads *threads)
         while ((op = fifo_pop(&threads->submitted)) != NULL) {
                 bool transfers = op->type == DMIO_OP_READV || op->type == DMIO_OP_WRITEV;
 
-                if (op->type == DMIO_OP_NOP)
-                        threads_done(threads, op, 0);
+                if (op->type == DMIO_OP_NOP || op_is_brief(op))
+                        threads_done(threads, op, op_call(op, 0));
                 else if (op->bdev || !transfers || !stream_start(threads, op))
                         fifo_push(&jobs, op);
         }

@@ -6,6 +6,9 @@
  * not in the middle of something else; that is worth a factor of two at depth 32. TASKRUN_FLAG
  * shows in shared memory whether asking is worth a system call, so polling costs none. Where the
  * kernel does not know a flag the ring is set up without it.
+ *
+ * What the ring would hand to a thread of the kernel's although it is brief (op-call.h) is carried
+ * out when it is started, and told at the next look, unless the ring has something to be seen to.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -16,6 +19,7 @@
 #include "backend.h"
 #include "device-internal.h"
 #include "engine-internal.h"
+#include "op-call.h"
 #include "queue-internal.h"
 #include "uring-buffers.h"
 #include "util/cleanup.h"
@@ -25,7 +29,8 @@ struct uring {
         struct io_uring ring;
         struct dmio_queue *queue;
         struct uring_buffers buffers;
-        int event_fd; /* for who polls; -EBADF until somebody asks for it */
+        struct op_fifo done; /* carried out when they were started, to be told */
+        int event_fd;        /* for who polls; -EBADF until somebody asks for it */
 };
 
 /* From the best to the least. */
@@ -71,6 +76,7 @@ static int uring_open(struct dmio_queue *queue, unsigned int depth, void **ret)
         if (!uring)
                 return -ENOMEM;
         uring->queue = queue;
+        fifo_init(&uring->done);
         uring->event_fd = -EBADF;
         r = ring_init(&uring->ring, depth);
         if (r < 0)
@@ -170,9 +176,15 @@ static void prep_discard(struct io_uring_sqe *sqe, const struct dmio_op *op, int
 static bool uring_start(void *backend, struct dmio_op *op)
 {
         struct uring *uring = backend;
-        struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
         int fd = op->bdev ? op->bdev->fd : op->fd;
+        struct io_uring_sqe *sqe;
 
+        if (op_is_brief(op)) {
+                op->result = op_call(op, 0);
+                fifo_push(&uring->done, op);
+                return true;
+        }
+        sqe = io_uring_get_sqe(&uring->ring);
         if (!sqe)
                 return false;
         switch (op->type) {
@@ -216,6 +228,28 @@ static bool uring_cancel(void *backend, struct dmio_op *op)
         return true;
 }
 
+/* Is there anything for the ring to do, or to tell? In doubt there is. */
+static bool ring_is_due(const struct uring *uring)
+{
+        unsigned int flags = IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN;
+
+        return io_uring_cq_ready(&uring->ring) > 0 ||
+               !(uring->ring.flags & IORING_SETUP_TASKRUN_FLAG) ||
+               IO_URING_READ_ONCE(*uring->ring.sq.kflags) & flags;
+}
+
+static unsigned int uring_tell_done(struct uring *uring)
+{
+        struct dmio_op *op;
+        unsigned int n = 0;
+
+        while ((op = fifo_pop(&uring->done)) != NULL) {
+                queue_complete(uring->queue, op, op->result);
+                n++;
+        }
+        return n;
+}
+
 static unsigned int uring_reap(void *backend)
 {
         struct uring *uring = backend;
@@ -231,12 +265,15 @@ static unsigned int uring_reap(void *backend)
                 n++;
         }
         io_uring_cq_advance(&uring->ring, n);
+        /* Whoever always has results here would never come to wait, so the ring goes first. */
+        if (uring->done.first && io_uring_sq_ready(&uring->ring) == 0 && !ring_is_due(uring))
+                n += uring_tell_done(uring);
         return n;
 }
 
-static int uring_wait(void *backend, int64_t timeout_us)
+/* Hand over and wait. */
+static int ring_wait(struct uring *uring, int64_t timeout_us)
 {
-        struct uring *uring = backend;
         struct io_uring_cqe *cqe;
         eventfd_t count;
         int r;
@@ -269,14 +306,24 @@ static int uring_wait(void *backend, int64_t timeout_us)
         }
 }
 
+static int uring_wait(void *backend, int64_t timeout_us)
+{
+        struct uring *uring = backend;
+        int r = 0;
+
+        if (!uring->done.first)
+                return ring_wait(uring, timeout_us);
+        if (io_uring_sq_ready(&uring->ring) > 0 || ring_is_due(uring))
+                r = ring_wait(uring, 0);
+        (void)uring_tell_done(uring);
+        return r;
+}
+
 static bool uring_is_due(void *backend)
 {
         const struct uring *uring = backend;
-        unsigned int flags = IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN;
 
-        return io_uring_cq_ready(&uring->ring) > 0 ||
-               !(uring->ring.flags & IORING_SETUP_TASKRUN_FLAG) ||
-               IO_URING_READ_ONCE(*uring->ring.sq.kflags) & flags;
+        return uring->done.first || ring_is_due(uring);
 }
 
 static bool uring_has_unsubmitted(void *backend)

@@ -31,8 +31,9 @@ struct block_device {
         bool read_only;
         bool direct;
         bool block;
-        bool own; /* the open file description is ours alone */
-        bool far; /* a file that a FUSE or network server serves, which may never answer */
+        bool own;       /* the open file description is ours alone */
+        bool far;       /* a file that a FUSE or network server serves, which may never answer */
+        bool in_memory; /* a file without NOWAIT, but its I/O is a copy and waits for nobody */
 
         /* The RAM disk in its place (backend-memory.c), made at the first use. */
         _Atomic(void *) ram;

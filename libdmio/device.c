@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -102,6 +103,18 @@ static int device_find_alignment(struct block_device *bdev)
         return 0;
 }
 
+static bool file_is_on(int fd, const unsigned long *magics, size_t n_magics)
+{
+        struct statfs fs;
+
+        if (fstatfs(fd, &fs) < 0)
+                return false;
+        for (size_t i = 0; i < n_magics; i++)
+                if ((unsigned long)fs.f_type == magics[i])
+                        return true;
+        return false;
+}
+
 /*
  * Requests ask for the size of a file again, on a queue's thread. Where a server elsewhere answers,
  * that could take for ever and hold up everybody, so there the size is what it was at the open.
@@ -112,14 +125,23 @@ static bool file_is_far(int fd)
                 FUSE_SUPER_MAGIC, NFS_SUPER_MAGIC,  SMB_SUPER_MAGIC,  SMB2_SUPER_MAGIC,
                 V9FS_MAGIC,       CIFS_SUPER_MAGIC, CEPH_SUPER_MAGIC, AFS_SUPER_MAGIC,
         };
-        struct statfs fs;
 
-        if (fstatfs(fd, &fs) < 0)
-                return true;
-        for (size_t i = 0; i < ARRAY_SIZE(magics); i++)
-                if ((unsigned long)fs.f_type == magics[i])
-                        return true;
-        return false;
+        return file_is_on(fd, magics, ARRAY_SIZE(magics));
+}
+
+/*
+ * io_uring hands what is on a file without NOWAIT to a thread of the kernel's. That takes several
+ * times as long as copying the bytes, if copying is all there is to it: never where a disk or a
+ * server might have to be waited for.
+ */
+static bool file_is_in_memory(int fd)
+{
+        static const unsigned long magics[] = { TMPFS_MAGIC, RAMFS_MAGIC, HUGETLBFS_MAGIC };
+        char byte;
+        struct iovec iov = { &byte, 1 };
+
+        return file_is_on(fd, magics, ARRAY_SIZE(magics)) &&
+               preadv2(fd, &iov, 1, 0, RWF_NOWAIT) < 0 && errno == EOPNOTSUPP;
 }
 
 /* @st: of @fd. Returns 0 or why it has no sectors. */
@@ -160,6 +182,7 @@ static int device_enter(int fd_, bool read_only, bool direct, bool own, struct b
         bdev->own = own;
         bdev->block = S_ISBLK(st.st_mode);
         bdev->far = !bdev->block && file_is_far(fd);
+        bdev->in_memory = !bdev->block && file_is_in_memory(fd);
         bdev->id = bdev->block ? (struct dmio_device_id){ .device = st.st_rdev }
                                : (struct dmio_device_id){ .device = st.st_dev, .inode = st.st_ino };
         r = device_size(fd, bdev->block, &capacity);

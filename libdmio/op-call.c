@@ -8,6 +8,10 @@
 
 #include "device-internal.h"
 #include "op-call.h"
+#include "util/macros.h"
+
+/* From there on copying takes longer than handing over, and others can do it meanwhile. */
+#define BRIEF_BYTES ((size_t)128 * 1024)
 
 static int op_transfer(const struct dmio_op *op, int fd, int flags)
 {
@@ -56,4 +60,28 @@ int op_call(const struct dmio_op *op, int rw_flags)
                 return 0;
         }
         return -EINVAL;
+}
+
+bool op_is_brief(const struct dmio_op *op)
+{
+        size_t bytes = 0;
+
+        /* Touching memory that is somebody's mapping may have to wait for a file server. */
+        if (!op->bdev || !op->bdev->in_memory || op->shared)
+                return false;
+        switch (op->type) {
+        case DMIO_OP_READV:
+        case DMIO_OP_WRITEV:
+                for (unsigned int i = 0; i < op->n_iov && bytes <= BRIEF_BYTES; i++)
+                        bytes += MIN(op->iov[i].iov_len, BRIEF_BYTES + 1);
+                return bytes <= BRIEF_BYTES;
+        case DMIO_OP_FALLOCATE:
+                return op->length <= BRIEF_BYTES;
+        case DMIO_OP_FDATASYNC:
+        case DMIO_OP_NOP:
+                return true;
+        case DMIO_OP_DISCARD:
+                break;
+        }
+        return false;
 }

@@ -10,3 +10,9 @@
  * its result or -errno.
  */
 int op_call(const struct dmio_op *op, int rw_flags);
+
+/*
+ * Is it best done at once, on the queue's own thread? If it is a copy within memory that nobody has
+ * to be waited for, and not so long that it would hold up the queue's other operations.
+ */
+bool op_is_brief(const struct dmio_op *op);
