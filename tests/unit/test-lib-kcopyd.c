@@ -421,32 +421,45 @@ static void what_is_refused(void **state)
 
 /* --- the throttle */
 
-/* A rest of seconds is ended by lifting the throttle; without that the limit would be met. */
-static void the_throttle_is_lifted(void **state)
+/*
+ * A copy that may be busy one percent of the time, and has been for long enough that the writes
+ * have to wait for seconds. They are held when they come.
+ */
+static struct dm_kcopyd_job *copy_that_rests(struct fixture *f, struct told *told,
+                                             struct dmio_fault **ret_writes)
 {
-        struct fixture *f = *state;
-        struct told told = TOLD_INIT;
-        const struct dmio_fault_rule slow = {
-                .action = DMIO_FAULT_DELAY,
-                .ops = DMIO_FAULT_READ,
-                .leg = -1,
-                .delay_us = 20000,
-        };
+        struct dmio_fault *reads = hold(f, DMIO_FAULT_READ, 0, SECTORS);
         struct dm_kcopyd_job *job;
-        struct dmio_fault *fault;
 
-        assert_int_equal(dmio_fault_add(f->engine, &slow, &fault), 0);
+        *ret_writes = hold(f, DMIO_FAULT_WRITE, 0, SECTORS);
         assert_int_equal(dm_kcopyd_client_set_throttle(f->kc, 1), 0);
         assert_int_equal(client_stats(f->kc).throttle, 1);
-        job = copy(f, SECTORS, 0, &told);
+        job = copy(f, SECTORS, 0, told);
+        wait_held(reads, 1);
+        for (unsigned int i = 0; i < 50; i++)
+                moment();
+        dmio_fault_remove(reads);
         for (unsigned int i = 0; client_stats(f->kc).pauses == 0; i++) {
                 assert_true(i < 20000);
                 moment();
         }
-        assert_int_equal(calls(&told), 0);
-        dmio_fault_remove(fault);
+        assert_int_equal(calls(told), 0);
+        return job;
+}
+
+static void the_throttle_is_lifted(void **state)
+{
+        struct fixture *f = *state;
+        struct told told = TOLD_INIT;
+        struct dmio_fault *writes;
+        struct dm_kcopyd_job *job = copy_that_rests(f, &told, &writes);
+
         assert_int_equal(dm_kcopyd_client_set_throttle(f->kc, 0), 0);
         assert_int_equal(client_stats(f->kc).throttle, 100);
+        /* It was not the time that brought them. */
+        assert_int_equal(dm_kcopyd_client_flush(f->kc), 0);
+        assert_true(held(writes) > 0);
+        dmio_fault_remove(writes);
         expect_told(&told, 0, 0);
         scratch_expect(&f->dest, 0, f->data, BYTES);
         dm_kcopyd_job_unref(job);
@@ -457,20 +470,13 @@ static void cancel_does_not_wait_for_the_throttle(void **state)
 {
         struct fixture *f = *state;
         struct told told = TOLD_INIT;
-        struct dmio_fault *reads = hold(f, DMIO_FAULT_READ, 0, SECTORS);
-        struct dm_kcopyd_job *job;
+        struct dmio_fault *writes;
+        struct dm_kcopyd_job *job = copy_that_rests(f, &told, &writes);
 
-        assert_int_equal(dm_kcopyd_client_set_throttle(f->kc, 1), 0);
-        job = copy(f, SECTORS, 0, &told);
-        wait_held(reads, 1);
-        /* Time in flight: at one percent a millisecond is more than may be owed. */
-        moment();
-        dmio_fault_remove(reads);
-        for (unsigned int i = 0; client_stats(f->kc).pauses == 0; i++) {
-                assert_true(i < 20000);
-                moment();
-        }
         dm_kcopyd_job_cancel(job);
+        assert_int_equal(dm_kcopyd_client_flush(f->kc), 0);
+        assert_true(held(writes) > 0);
+        dmio_fault_remove(writes);
         expect_told(&told, 0, 0);
         assert_int_equal(status(job).state, DM_KCOPYD_JOB_CANCELLED);
         assert_true(status(job).done > 0);
