@@ -79,10 +79,10 @@ int dm_kcopyd_client_create(struct dmio_engine *engine, const struct dm_kcopyd_o
                             struct dm_kcopyd_client **ret);
 
 /*
- * Wait until every callback has returned, also those that are prepared, then free the client; later
- * calls get -ESHUTDOWN. A program that drives the client's queue drives it here. Job handles may be
- * kept. Returns 0; -EDEADLK from a callback, with nothing changed; or what dmio_queue_process()
- * returns. NULL is allowed.
+ * Wait until every callback has returned, also those that are prepared, and no pages are waited for
+ * any more on somebody else's account; then free the client. Later calls get -ESHUTDOWN. A program
+ * that drives the client's queue drives it here. Job handles may be kept. Returns 0; -EDEADLK from
+ * a callback, with nothing changed; or what dmio_queue_process() returns. NULL is allowed.
  */
 int dm_kcopyd_client_destroy(struct dm_kcopyd_client *kc);
 

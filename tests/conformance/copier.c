@@ -256,6 +256,34 @@ static uint64_t take_the_rest(struct kit *kit, struct page_list **ret)
         return total;
 }
 
+/* Others have all contexts of requests, too: it goes on when there are some again. */
+static void copy_without_contexts(struct kit *kit, struct dm_kcopyd_client *kc)
+{
+        struct completion others = COMPLETION_INIT;
+        struct page *data = kit_pages(kit, 1, 2);
+        struct told told = TOLD_INIT;
+        struct io_region from, dest, where;
+        struct disk *source, *disk, *slow;
+        struct dmio_fault *hold;
+        unsigned int n = 0;
+
+        copier_disks(kit, 2 * CHUNK, &source, &from, &disk, &dest, 1);
+        disk_expect_zeroes(kit, disk, 0, DMIO_PAGE_SIZE); /* a RAM disk takes its memory now */
+        slow = kit_disk(kit, DISK_FILE);
+        where = on_disk(slow, 0, 8);
+        hold = rule_new(kit, DMIO_FAULT_HOLD, 0, &where, 0, 0);
+        starve_after(0);
+        while (n < 100000 && kit_async(kit, DM_IO_WRITE, in_vm(data), 1, &where, &others) == 0)
+                n++;
+        assert_int_equal(dm_kcopyd_copy(kc, &from, 1, &dest, 0, told_notify, &told, NULL), 0);
+        assert_int_equal(dm_kcopyd_client_flush(kc), 0);
+        dmio_fault_remove(hold);
+        copier_expect_told(kit, &told, 0, 0);
+        (void)starve_end();
+        completion_wait(&others, n);
+        expect_copied(kit, disk, &dest);
+}
+
 static void case_140_on_the_reserve(struct kit *kit)
 {
         struct dm_kcopyd_client *kc = copier_new(kit);
@@ -297,6 +325,7 @@ static void case_140_on_the_reserve(struct kit *kit)
         dmio_pages_put(kit->client, rest);
         for (unsigned int i = 0; i < 4; i++)
                 expect_copied(kit, disks[i], &dests[i]);
+        copy_without_contexts(kit, kc);
         copier_end(kc);
 }
 
