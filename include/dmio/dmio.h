@@ -13,6 +13,7 @@
 #include <dmio/engine.h> // IWYU pragma: export
 #include <dmio/fault.h>  // IWYU pragma: export
 #include <dmio/io.h>     // IWYU pragma: export
+#include <dmio/kcopyd.h> // IWYU pragma: export
 #include <dmio/pool.h>   // IWYU pragma: export
 #include <dmio/types.h>  // IWYU pragma: export
 

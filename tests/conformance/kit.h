@@ -76,6 +76,9 @@ extern const struct conformance_section completion_section;
 extern const struct conformance_section flush_section;
 extern const struct conformance_section pool_section;
 extern const struct conformance_section context_section;
+extern const struct conformance_section copier_section;
+extern const struct conformance_section copier_errors_section;
+extern const struct conformance_section copier_callbacks_section;
 
 enum disk_kind {
         DISK_FILE,      /* an image file, O_DIRECT where the file system has it */

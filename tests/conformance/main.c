@@ -28,8 +28,10 @@
 #define CASE_LIMIT_SECONDS 40
 
 static const struct conformance_section *const sections[] = {
-        &arguments_section,  &memory_section, &sizes_section, &error_bits_section,
-        &completion_section, &flush_section,  &pool_section,  &context_section,
+        &arguments_section,     &memory_section,           &sizes_section,
+        &error_bits_section,    &completion_section,       &flush_section,
+        &pool_section,          &context_section,          &copier_section,
+        &copier_errors_section, &copier_callbacks_section,
 };
 
 static struct kit kit;
