@@ -10,6 +10,9 @@
 #include "reserve.h"
 #include "util/macros.h"
 
+#define PAGE DMIO_PAGE_SIZE
+#define CHUNK DMIO_POOL_CHUNK_PAGES
+
 /* --- requests beyond the reservation */
 
 /* @n writes of a page, held by the device. */

@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #include "copier-kit.h"
-#include "starve.h"
+#include "reserve.h"
 #include "util/macros.h"
 
 #define CHUNK_PAGES 128
@@ -232,12 +232,6 @@ static void case_139_zero_by_writes(struct kit *kit)
 
 /* --- 140, 141: memory */
 
-static void need_starving(struct kit *kit)
-{
-        if (!starve_works())
-                kit_skip(kit, "allocations cannot be made to fail under this sanitizer");
-}
-
 /* All that can be had; returns how much that is. */
 static uint64_t take_the_rest(struct kit *kit, struct page_list **ret)
 {
@@ -256,24 +250,36 @@ static uint64_t take_the_rest(struct kit *kit, struct page_list **ret)
         return total;
 }
 
-/* Others have all contexts of requests, too: it goes on when there are some again. */
-static void copy_without_contexts(struct kit *kit, struct dm_kcopyd_client *kc)
+/*
+ * On the account of a client without a reservation, which has all contexts that there are in use:
+ * it goes on when there are some again.
+ */
+static void copy_without_contexts(struct kit *kit)
 {
+        const struct dm_kcopyd_options options = { .io_client = kit->client };
         struct completion others = COMPLETION_INIT;
         struct page *data = kit_pages(kit, 1, 2);
         struct told told = TOLD_INIT;
         struct io_region from, dest, where;
         struct disk *source, *disk, *slow;
+        struct dm_io_request request = {
+                .op = DM_IO_WRITE,
+                .flags = DM_IO_NOWAIT,
+                .mem = in_vm(data),
+                .notify = { .fn = completion_notify, .context = &others },
+        };
+        struct dm_kcopyd_client *kc;
         struct dmio_fault *hold;
         unsigned int n = 0;
 
+        assert_int_equal(dm_kcopyd_client_create(kit->engine, &options, &kc), 0);
         copier_disks(kit, 2 * CHUNK, &source, &from, &disk, &dest, 1);
         disk_expect_zeroes(kit, disk, 0, DMIO_PAGE_SIZE); /* a RAM disk takes its memory now */
         slow = kit_disk(kit, DISK_FILE);
         where = on_disk(slow, 0, 8);
         hold = rule_new(kit, DMIO_FAULT_HOLD, 0, &where, 0, 0);
         starve_after(0);
-        while (n < 100000 && kit_async(kit, DM_IO_WRITE, in_vm(data), 1, &where, &others) == 0)
+        while (n < 100000 && kit_io(kit, &request, 1, &where, NULL) == 0)
                 n++;
         assert_int_equal(dm_kcopyd_copy(kc, &from, 1, &dest, 0, told_notify, &told, NULL), 0);
         assert_int_equal(dm_kcopyd_client_flush(kc), 0);
@@ -282,6 +288,7 @@ static void copy_without_contexts(struct kit *kit, struct dm_kcopyd_client *kc)
         (void)starve_end();
         completion_wait(&others, n);
         expect_copied(kit, disk, &dest);
+        copier_end(kc);
 }
 
 static void case_140_on_the_reserve(struct kit *kit)
@@ -294,7 +301,7 @@ static void case_140_on_the_reserve(struct kit *kit)
         struct page_list *rest;
         uint64_t taken;
 
-        need_starving(kit);
+        kit_need_starving(kit);
         copier_disks(kit, 4 * CHUNK, &source, &from, disks, dests, 4);
         /* Everything that requests are made of is there, and goes back to what it was. */
         for (unsigned int i = 0; i < 4; i++)
@@ -325,8 +332,8 @@ static void case_140_on_the_reserve(struct kit *kit)
         dmio_pages_put(kit->client, rest);
         for (unsigned int i = 0; i < 4; i++)
                 expect_copied(kit, disks[i], &dests[i]);
-        copy_without_contexts(kit, kc);
         copier_end(kc);
+        copy_without_contexts(kit);
 }
 
 static unsigned int open_descriptors(void)
@@ -346,7 +353,7 @@ static void case_141_no_memory_for_a_client(struct kit *kit)
         unsigned int descriptors, n = 0;
         int r;
 
-        need_starving(kit);
+        kit_need_starving(kit);
         dmio_pool_stats(kit->engine, &before);
         descriptors = open_descriptors();
         for (;; n++) {

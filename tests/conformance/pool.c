@@ -11,6 +11,9 @@
 #include "reserve.h"
 #include "util/macros.h"
 
+#define PAGE DMIO_PAGE_SIZE
+#define CHUNK DMIO_POOL_CHUNK_PAGES
+
 static void an_async_write_works(struct kit *kit)
 {
         struct completion completion = COMPLETION_INIT;

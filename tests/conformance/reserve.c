@@ -3,6 +3,8 @@
 
 #include "reserve.h"
 
+#define CHUNK DMIO_POOL_CHUNK_PAGES
+
 int kit_get(struct kit *kit, unsigned int n)
 {
         return kit->classic ? dm_io_get(n) : dm_io_client_get(kit->client, n);

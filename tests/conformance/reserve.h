@@ -9,9 +9,6 @@
 #include "kit.h"
 #include "starve.h"
 
-#define PAGE DMIO_PAGE_SIZE
-#define CHUNK DMIO_POOL_CHUNK_PAGES
-
 int kit_get(struct kit *kit, unsigned int n);
 int kit_put(struct kit *kit, unsigned int n);
 
