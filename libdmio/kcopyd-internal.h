@@ -25,7 +25,7 @@
 
 struct kcopyd_throttle {
         _Atomic(unsigned int) percent; /* 100: no limit */
-        unsigned int last_percent;     /* at the last look */
+        unsigned int used_percent;     /* that the books are kept by */
         unsigned int n_ios;            /* in flight */
         bool due;                      /* nothing is begun until the debt is paid */
         bool paused;                   /* somebody wanted to, meanwhile */
@@ -175,6 +175,11 @@ void kcopyd_timer_arm(struct dm_kcopyd_client *kc, uint64_t us);
 
 /* From any thread: at once, if it is armed. */
 void kcopyd_timer_expire(struct dm_kcopyd_client *kc);
+
+void kcopyd_throttle_init(struct dm_kcopyd_client *kc, unsigned int percent);
+
+/* From now on time is booked by what the throttle says now. */
+void kcopyd_throttle_changed(struct dm_kcopyd_client *kc);
 
 /* May I/O begin now? If not it is seen to that kcopyd_run() comes when it may. */
 bool kcopyd_throttle_allows(struct dm_kcopyd_client *kc);

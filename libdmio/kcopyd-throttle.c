@@ -83,18 +83,24 @@ void kcopyd_timer_expire(struct dm_kcopyd_client *kc)
         timer_set(&kc->timer, 1);
 }
 
+/* What was owed under another percentage is forgotten. */
+static void throttle_follow(struct kcopyd_throttle *throttle)
+{
+        unsigned int percent = atomic_load(&throttle->percent);
+
+        if (percent == throttle->used_percent)
+                return;
+        throttle->used_percent = percent;
+        throttle->debt_us = 0;
+}
+
 /* Book the time since the last look, in which nothing has begun or ended. */
 static void throttle_book(struct kcopyd_throttle *throttle)
 {
-        unsigned int percent = atomic_load(&throttle->percent);
         uint64_t now = now_us(), passed = now - throttle->last_us;
+        unsigned int percent = throttle->used_percent;
 
         throttle->last_us = now;
-        /* What is owed was owed to the former one. */
-        if (percent != throttle->last_percent)
-                throttle->debt_us = 0;
-        throttle->last_percent = percent;
-
         if (throttle->n_ios > 0) {
                 atomic_fetch_add(&throttle->busy_us, passed);
                 throttle->debt_us += MIN(passed, DEBT_MAX_US) * (100 - percent) / percent;
@@ -104,10 +110,22 @@ static void throttle_book(struct kcopyd_throttle *throttle)
                 atomic_fetch_add(&throttle->idle_us, passed);
                 throttle->debt_us -= passed;
         }
+        throttle_follow(throttle);
         if (throttle->debt_us >= BURST_US)
                 throttle->due = true;
         else if (throttle->debt_us == 0)
                 throttle->due = throttle->paused = false;
+}
+
+void kcopyd_throttle_init(struct dm_kcopyd_client *kc, unsigned int percent)
+{
+        atomic_init(&kc->throttle.percent, percent);
+        kc->throttle.used_percent = percent;
+}
+
+void kcopyd_throttle_changed(struct dm_kcopyd_client *kc)
+{
+        throttle_book(&kc->throttle);
 }
 
 bool kcopyd_throttle_allows(struct dm_kcopyd_client *kc)

@@ -112,7 +112,7 @@ int dm_kcopyd_client_create(struct dmio_engine *engine, const struct dm_kcopyd_o
         kc->queue = queue;
         kc->sub_job_sectors =
                 round_up(options->sub_job_sectors ?: SUB_JOB_SECTORS_DEFAULT, PAGE_SECTORS);
-        atomic_init(&kc->throttle.percent, options->throttle ?: 100);
+        kcopyd_throttle_init(kc, options->throttle ?: 100);
         r = kcopyd_open(kc, engine, options->io_client);
         if (r < 0) {
                 (void)kcopyd_close(kc);
@@ -259,6 +259,7 @@ static void kcopyd_poked(struct dmio_task *task)
         pthread_mutex_lock(&kc->lock);
         kc->poked = false;
         pthread_mutex_unlock(&kc->lock);
+        kcopyd_throttle_changed(kc);
         kcopyd_run(kc);
         kcopyd_leave(kc, false);
 }

@@ -30,6 +30,7 @@ struct fixture {
         struct dm_kcopyd_client *kc;
         struct scratch source, dest;
         unsigned char *data;
+        struct dmio_fault *faults[4];
 };
 
 static int setup(void **state)
@@ -50,11 +51,22 @@ static int setup(void **state)
         return 0;
 }
 
+/* Ends a rule; the teardown does that for those that a test which fails leaves behind. */
+static void end(struct fixture *f, struct dmio_fault *fault)
+{
+        for (unsigned int i = 0; i < 4; i++)
+                if (f->faults[i] == fault)
+                        f->faults[i] = NULL;
+        dmio_fault_remove(fault);
+}
+
 static int teardown(void **state)
 {
         struct fixture *f = *state;
         struct dmio_pool_stats stats;
 
+        for (unsigned int i = 0; i < 4; i++)
+                end(f, f->faults[i]);
         assert_int_equal(dm_kcopyd_client_destroy(f->kc), 0);
         dmio_pool_stats(f->engine, &stats);
         assert_int_equal(stats.in_use, 0);
@@ -126,6 +138,16 @@ static void expect_told(struct told *told, int read_err, unsigned long write_err
         assert_int_equal(told->read_err, read_err);
 }
 
+static struct dmio_fault *add(struct fixture *f, const struct dmio_fault_rule *rule)
+{
+        unsigned int i = 0;
+
+        while (f->faults[i])
+                assert_true(++i < 4);
+        assert_int_equal(dmio_fault_add(f->engine, rule, &f->faults[i]), 0);
+        return f->faults[i];
+}
+
 static struct dmio_fault *hold(struct fixture *f, unsigned int ops, sector_t sector, sector_t count)
 {
         const struct dmio_fault_rule rule = {
@@ -135,10 +157,8 @@ static struct dmio_fault *hold(struct fixture *f, unsigned int ops, sector_t sec
                 .sector = sector,
                 .count = count,
         };
-        struct dmio_fault *fault = NULL;
 
-        assert_int_equal(dmio_fault_add(f->engine, &rule, &fault), 0);
-        return fault;
+        return add(f, &rule);
 }
 
 static void moment(void)
@@ -177,7 +197,7 @@ static struct dm_kcopyd_client_stats client_stats(struct dm_kcopyd_client *kc)
 static void progress_goes_up_to_the_total(void **state)
 {
         struct fixture *f = *state;
-        struct told told = TOLD_INIT;
+        static struct told told = TOLD_INIT;
         struct dmio_fault *last = hold(f, DMIO_FAULT_WRITE, SECTORS - CHUNK, CHUNK);
         struct dm_kcopyd_job *job = copy(f, SECTORS, 0, &told);
         struct dm_kcopyd_job_status s;
@@ -195,7 +215,7 @@ static void progress_goes_up_to_the_total(void **state)
         wait_held(last, 1);
         assert_int_equal(status(job).done, SECTORS - CHUNK);
         assert_int_equal(calls(&told), 0);
-        dmio_fault_remove(last);
+        end(f, last);
         expect_told(&told, 0, 0);
         s = status(job);
         assert_int_equal(s.state, DM_KCOPYD_JOB_DONE);
@@ -208,7 +228,7 @@ static void progress_goes_up_to_the_total(void **state)
 static void cancel_lets_finish_what_runs(void **state)
 {
         struct fixture *f = *state;
-        struct told told = TOLD_INIT;
+        static struct told told = TOLD_INIT;
         struct dmio_fault *reads = hold(f, DMIO_FAULT_READ, 0, SECTORS);
         struct dm_kcopyd_job *job = copy(f, SECTORS, 0, &told);
 
@@ -218,7 +238,7 @@ static void cancel_lets_finish_what_runs(void **state)
         assert_int_equal(dm_kcopyd_client_flush(f->kc), 0);
         assert_int_equal(status(job).state, DM_KCOPYD_JOB_RUNNING);
         assert_int_equal(calls(&told), 0);
-        dmio_fault_remove(reads);
+        end(f, reads);
         expect_told(&told, 0, 0);
         assert_int_equal(status(job).state, DM_KCOPYD_JOB_CANCELLED);
         assert_int_equal(status(job).done, DM_KCOPYD_SUB_JOBS * CHUNK);
@@ -234,7 +254,7 @@ static void cancel_lets_finish_what_runs(void **state)
 static void cancel_in_sequence(void **state)
 {
         struct fixture *f = *state;
-        struct told told = TOLD_INIT;
+        static struct told told = TOLD_INIT;
         struct dmio_fault *first = hold(f, DMIO_FAULT_READ, 0, CHUNK);
         struct dmio_fault *eighth = hold(f, DMIO_FAULT_READ, 7 * CHUNK, CHUNK);
         struct dm_kcopyd_job *job = copy(f, SECTORS, DM_KCOPYD_WRITE_SEQ, &told);
@@ -242,8 +262,8 @@ static void cancel_in_sequence(void **state)
         wait_held(first, 1);
         wait_held(eighth, 1);
         dm_kcopyd_job_cancel(job);
-        dmio_fault_remove(first);
-        dmio_fault_remove(eighth);
+        end(f, first);
+        end(f, eighth);
         expect_told(&told, 0, 0);
         assert_int_equal(status(job).state, DM_KCOPYD_JOB_CANCELLED);
         assert_int_equal(status(job).done, DM_KCOPYD_SUB_JOBS * CHUNK);
@@ -255,17 +275,17 @@ static void cancel_in_sequence(void **state)
 static void cancel_of_who_waits_for_pages(void **state)
 {
         struct fixture *f = *state;
-        struct told told = TOLD_INIT, other_told = TOLD_INIT;
+        static struct told told = TOLD_INIT, other_told = TOLD_INIT;
         struct dm_io_client *greedy;
-        struct page_list *rest = NULL, **end = &rest;
+        struct page_list *rest = NULL, **last = &rest;
         struct dm_kcopyd_job *job, *other;
         struct dmio_fault *reads;
 
         assert_int_equal(dm_io_client_create(f->engine, 0, &greedy), 0);
         for (unsigned int n = DMIO_PAGES_MAX; n > 0; n /= 2)
-                while ((*end = dmio_pages_get(greedy, n)) != NULL)
-                        while (*end)
-                                end = &(*end)->next;
+                while ((*last = dmio_pages_get(greedy, n)) != NULL)
+                        while (*last)
+                                last = &(*last)->next;
         reads = hold(f, DMIO_FAULT_READ, 0, CHUNK);
         job = copy(f, SECTORS, 0, &told);
         wait_held(reads, 1);
@@ -278,7 +298,7 @@ static void cancel_of_who_waits_for_pages(void **state)
         dm_kcopyd_job_cancel(job);
         assert_int_equal(dm_kcopyd_client_flush(f->kc), 0);
         assert_int_equal(calls(&told), 0);
-        dmio_fault_remove(reads);
+        end(f, reads);
         expect_told(&told, 0, 0);
         assert_int_equal(status(job).done, CHUNK);
         dmio_pages_put(greedy, rest);
@@ -287,10 +307,44 @@ static void cancel_of_who_waits_for_pages(void **state)
         dm_kcopyd_job_unref(other);
 }
 
+/* What is told of a destination is the first error, though there is another. */
+static void the_first_error_is_told(void **state)
+{
+        struct fixture *f = *state;
+        static struct told told = TOLD_INIT;
+        struct dmio_fault *third = hold(f, DMIO_FAULT_READ, 2 * CHUNK, CHUNK);
+        struct dmio_fault_rule rule = {
+                .action = DMIO_FAULT_ERROR,
+                .ops = DMIO_FAULT_WRITE,
+                .leg = -1,
+                .sector = CHUNK,
+                .count = CHUNK,
+                .error = EREMOTEIO,
+        };
+        struct dm_kcopyd_job *job;
+
+        (void)add(f, &rule);
+        rule.sector = 2 * CHUNK;
+        rule.error = EIO;
+        (void)add(f, &rule);
+        job = copy(f, 4 * CHUNK, DM_KCOPYD_IGNORE_ERROR, &told);
+        for (unsigned int i = 0; status(job).write_err == 0; i++) {
+                assert_true(i < 20000);
+                moment();
+        }
+        end(f, third);
+        expect_told(&told, 0, 1);
+        assert_int_equal(status(job).dests[0].error, EREMOTEIO);
+        assert_int_equal(status(job).dests[0].sector, CHUNK);
+        scratch_expect_zeroes(&f->dest, CHUNK * 512, 2 * CHUNK * 512);
+        scratch_expect(&f->dest, 3 * CHUNK * 512, f->data + 3 * CHUNK * 512, CHUNK * 512);
+        dm_kcopyd_job_unref(job);
+}
+
 static void a_cancel_that_comes_too_late(void **state)
 {
         struct fixture *f = *state;
-        struct told told = TOLD_INIT;
+        static struct told told = TOLD_INIT;
         struct dm_kcopyd_job *job = copy(f, CHUNK, 0, &told);
 
         expect_told(&told, 0, 0);
@@ -302,7 +356,7 @@ static void a_cancel_that_comes_too_late(void **state)
 static void a_handle_outlasts_its_client(void **state)
 {
         struct fixture *f = *state;
-        struct told told = TOLD_INIT;
+        static struct told told = TOLD_INIT;
         struct dm_kcopyd_job *job = copy(f, SECTORS, 0, &told);
 
         assert_int_equal(dm_kcopyd_client_destroy(f->kc), 0);
@@ -324,7 +378,7 @@ static void a_destination_that_does_not_fit(void **state)
         struct io_region from = scratch_region(&f->source, 0, 4 * CHUNK);
         struct io_region dests[2] = { scratch_region(&f->dest, SECTORS - 3 * CHUNK, 4 * CHUNK),
                                       scratch_region(&f->dest, 0, 4 * CHUNK) };
-        struct told told = TOLD_INIT;
+        static struct told told = TOLD_INIT;
         struct dm_kcopyd_job *job;
 
         assert_int_equal(dm_kcopyd_copy(f->kc, &from, 2, dests, DM_KCOPYD_IGNORE_ERROR, told_notify,
@@ -354,7 +408,7 @@ static void a_source_that_does_not_fit(void **state)
         struct fixture *f = *state;
         struct io_region from = scratch_region(&f->source, SECTORS - CHUNK, 2 * CHUNK);
         struct io_region dest = scratch_region(&f->dest, 8, 2 * CHUNK);
-        struct told told = TOLD_INIT;
+        static struct told told = TOLD_INIT;
         struct dm_kcopyd_job *job;
 
         scratch_write(&f->dest, 0, f->data, 3 * CHUNK * 512);
@@ -382,7 +436,7 @@ static void what_is_refused(void **state)
         struct io_region dest = scratch_region(&f->dest, 0, 64), missing = { .count = 64 };
         struct dm_kcopyd_options options = { .sub_job_sectors = 2049 };
         struct dmio_device_info info;
-        struct told told = TOLD_INIT;
+        static struct told told = TOLD_INIT;
         struct dm_kcopyd_client *kc = NULL;
 
         assert_int_equal(dm_kcopyd_copy(NULL, &from, 1, &dest, 0, told_notify, &told, NULL),
@@ -432,13 +486,14 @@ static struct dm_kcopyd_job *copy_that_rests(struct fixture *f, struct told *tol
         struct dm_kcopyd_job *job;
 
         *ret_writes = hold(f, DMIO_FAULT_WRITE, 0, SECTORS);
+        job = copy(f, SECTORS, 0, told);
+        wait_held(reads, DM_KCOPYD_SUB_JOBS);
         assert_int_equal(dm_kcopyd_client_set_throttle(f->kc, 1), 0);
         assert_int_equal(client_stats(f->kc).throttle, 1);
-        job = copy(f, SECTORS, 0, told);
-        wait_held(reads, 1);
+        assert_int_equal(dm_kcopyd_client_flush(f->kc), 0);
         for (unsigned int i = 0; i < 50; i++)
                 moment();
-        dmio_fault_remove(reads);
+        end(f, reads);
         for (unsigned int i = 0; client_stats(f->kc).pauses == 0; i++) {
                 assert_true(i < 20000);
                 moment();
@@ -450,7 +505,7 @@ static struct dm_kcopyd_job *copy_that_rests(struct fixture *f, struct told *tol
 static void the_throttle_is_lifted(void **state)
 {
         struct fixture *f = *state;
-        struct told told = TOLD_INIT;
+        static struct told told = TOLD_INIT;
         struct dmio_fault *writes;
         struct dm_kcopyd_job *job = copy_that_rests(f, &told, &writes);
 
@@ -459,7 +514,7 @@ static void the_throttle_is_lifted(void **state)
         /* It was not the time that brought them. */
         assert_int_equal(dm_kcopyd_client_flush(f->kc), 0);
         assert_true(held(writes) > 0);
-        dmio_fault_remove(writes);
+        end(f, writes);
         expect_told(&told, 0, 0);
         scratch_expect(&f->dest, 0, f->data, BYTES);
         dm_kcopyd_job_unref(job);
@@ -469,14 +524,14 @@ static void the_throttle_is_lifted(void **state)
 static void cancel_does_not_wait_for_the_throttle(void **state)
 {
         struct fixture *f = *state;
-        struct told told = TOLD_INIT;
+        static struct told told = TOLD_INIT;
         struct dmio_fault *writes;
         struct dm_kcopyd_job *job = copy_that_rests(f, &told, &writes);
 
         dm_kcopyd_job_cancel(job);
         assert_int_equal(dm_kcopyd_client_flush(f->kc), 0);
         assert_true(held(writes) > 0);
-        dmio_fault_remove(writes);
+        end(f, writes);
         expect_told(&told, 0, 0);
         assert_int_equal(status(job).state, DM_KCOPYD_JOB_CANCELLED);
         assert_true(status(job).done > 0);
@@ -492,7 +547,7 @@ static void on_somebody_elses_account(void **state)
         struct dm_kcopyd_options options = { .sub_job_sectors = 64 };
         struct io_region from = scratch_region(&f->source, 0, SECTORS);
         struct io_region dest = scratch_region(&f->dest, 0, SECTORS);
-        struct told told = TOLD_INIT;
+        static struct told told = TOLD_INIT;
         struct dm_io_client_stats stats;
         struct dm_kcopyd_client *kc;
 
@@ -518,8 +573,8 @@ static void without_a_reservation(void **state)
         struct dm_kcopyd_options options = { .sub_job_sectors = 128 };
         struct io_region from = scratch_region(&f->source, 0, CHUNK);
         struct io_region dest = scratch_region(&f->dest, 0, CHUNK);
-        struct told told = TOLD_INIT, other = TOLD_INIT;
-        struct page_list *pages, *rest = NULL, **end = &rest;
+        static struct told told = TOLD_INIT, other = TOLD_INIT;
+        struct page_list *pages, *rest = NULL, **last = &rest;
         struct dm_kcopyd_client *kc;
         struct dm_kcopyd_job *job;
         struct dm_io_client_stats stats;
@@ -531,9 +586,9 @@ static void without_a_reservation(void **state)
         pages = dmio_pages_get(options.io_client, 16);
         assert_non_null(pages);
         for (unsigned int n = DMIO_PAGES_MAX; n > 0; n /= 2)
-                while ((*end = dmio_pages_get(options.io_client, n)) != NULL)
-                        while (*end)
-                                end = &(*end)->next;
+                while ((*last = dmio_pages_get(options.io_client, n)) != NULL)
+                        while (*last)
+                                last = &(*last)->next;
         assert_int_equal(dm_kcopyd_copy(kc, &from, 1, &dest, 0, told_notify, &told, NULL), 0);
         assert_int_equal(dm_kcopyd_client_flush(kc), 0);
         dm_io_client_stats(options.io_client, &stats);
@@ -589,8 +644,9 @@ static void relay_notify(int read_err, unsigned long write_err, void *context)
 static void copies_from_callbacks(void **state)
 {
         struct fixture *f = *state;
-        struct relay relay = { .f = f, .told = TOLD_INIT };
+        static struct relay relay = { .told = TOLD_INIT };
 
+        relay.f = f;
         relay_notify(0, 0, &relay);
         expect_told(&relay.told, 0, 0);
         for (unsigned int i = 0; i < RELAYS; i++)
@@ -643,7 +699,7 @@ static void *caller_thread(void *argument)
 static void copies_of_several_threads(void **state)
 {
         struct fixture *f = *state;
-        struct caller callers[THREADS];
+        static struct caller callers[THREADS];
 
         for (unsigned int i = 0; i < THREADS; i++) {
                 callers[i] = (struct caller){ .f = f, .number = i, .told = TOLD_INIT };
@@ -671,7 +727,7 @@ static void in_a_loop_of_ones_own(void **state)
         struct io_region from = scratch_region(&f->source, 0, SECTORS);
         struct io_region dest = scratch_region(&f->dest, 0, SECTORS);
         struct dm_kcopyd_options slow = { .throttle = 50 };
-        struct told told = TOLD_INIT;
+        static struct told told = TOLD_INIT;
         struct dm_kcopyd_client *kc = NULL;
         struct dmio_engine *engine;
         struct dmio_queue *queue;
@@ -712,6 +768,7 @@ int main(void)
                 TEST(cancel_lets_finish_what_runs),
                 TEST(cancel_in_sequence),
                 TEST(cancel_of_who_waits_for_pages),
+                TEST(the_first_error_is_told),
                 TEST(a_cancel_that_comes_too_late),
                 TEST(a_handle_outlasts_its_client),
                 TEST(a_destination_that_does_not_fit),
