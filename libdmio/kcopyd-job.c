@@ -196,6 +196,7 @@ static int job_set_regions(struct dm_kcopyd_job *job, const struct io_region *fr
                 if (r < 0)
                         return r;
                 job->dests[i] = dests[i];
+                job->plain |= dest.write_zeroes_max == 0;
                 if (!fits)
                         job->unfit |= 1UL << i;
                 else if (from && !job->unfit_source && same_device(&source, &dest) &&

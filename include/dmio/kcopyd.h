@@ -134,9 +134,10 @@ int dm_kcopyd_copy(struct dm_kcopyd_client *kc, const struct io_region *from,
 
 /*
  * Fill each of the regions with zeroes; the rest as dm_kcopyd_copy(). DM_IO_WRITE_ZEROES is tried
- * first. Whether a device can do that shows when it is tried: a chunk that one of the destinations
- * answers with EOPNOTSUPP is written to all of them, as zeroes in plain writes, and so are the
- * chunks that follow. No pages are taken.
+ * first, unless one of the devices says that it has no such operation (struct dmio_device_info).
+ * Of others that shows when it is tried: a chunk that one of the destinations answers with
+ * EOPNOTSUPP is written to all of them, as zeroes in plain writes, and so are the chunks that
+ * follow. No pages are taken.
  */
 int dm_kcopyd_zero(struct dm_kcopyd_client *kc, unsigned int num_dests,
                    const struct io_region *dests, unsigned int flags, dm_kcopyd_notify_fn fn,
