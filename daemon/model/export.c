@@ -241,8 +241,10 @@ int export_new(struct client *client, const char *name, struct leg_spec *legs, u
         export->cache = cache;
         export->sectors = legs[0].count;
         export->logical_block = logical_block;
-        for (unsigned int i = 0; i < n_legs; i++)
+        for (unsigned int i = 0; i < n_legs; i++) {
                 export->legs[i].spec = legs[i];
+                export->torn_reads |= !infos[i].block;
+        }
 
         r = quota_charge(model, client->uid, QUOTA_EXPORTS, 1, &limit);
         if (r > 0) {

@@ -65,6 +65,7 @@ struct export
         enum export_cache cache;
         sector_t sectors;
         unsigned int logical_block; /* bytes: the largest of its legs */
+        bool torn_reads;            /* a leg may show readers half of a write: it is a file */
         struct dm_io_client *io;    /* the client's; valid while something is in flight */
         struct node node;
         int64_t ctime_sec; /* when it was made: the file's times */

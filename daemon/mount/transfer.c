@@ -192,11 +192,12 @@ static void range_granted(struct dmio_task *task)
         transfer->have_range(transfer);
 }
 
-void transfer_lock_range(struct transfer *transfer, transfer_step_fn then)
+void transfer_lock_range(struct transfer *transfer, bool shared, transfer_step_fn then)
 {
         transfer->have_range = then;
         transfer->range.offset = transfer->begin;
         transfer->range.length = transfer->end - transfer->begin;
+        transfer->range.shared = shared;
         transfer->range.queue = transfer->thread->queue;
         transfer->range.task.fn = range_granted;
         transfer->in_range = true;

@@ -6,10 +6,10 @@
  *
  *      pages -> range lock -> edges -> legs -> reply
  *
- * Reads skip the range lock and the edges; writes of whole blocks skip the edges. A transfer never
- * waits for the range lock without having its pages, so whoever holds a range can always go on. All
- * of a transfer happens on one queue thread; memory is used again, so a steady load allocates
- * nothing here.
+ * Reads skip the range lock (but see io-ops.c) and the edges; writes of whole blocks skip the
+ * edges. A transfer never waits for the range lock without having its pages, so whoever holds a
+ * range can always go on. All of a transfer happens on one queue thread; memory is used again, so a
+ * steady load allocates nothing here.
  *
  * While it exists the export is held by export_begin(), and so is the client whose pages it uses.
  */
@@ -101,8 +101,9 @@ void transfer_wait_pages(struct transfer *transfer, unsigned int n_pages, transf
 void transfer_park(struct transfer *transfer, struct page_list *payload);
 void transfer_unpark(struct transfer *transfer);
 
-/* Enter the range [begin, end) and go on with @then, at once or later. */
-void transfer_lock_range(struct transfer *transfer, transfer_step_fn then);
+/* Enter the range [begin, end), @shared with others that only read, and go on with @then, at once
+ * or later. */
+void transfer_lock_range(struct transfer *transfer, bool shared, transfer_step_fn then);
 
 /* Leave it; what follows (giving back pages, the reply) needs it no more. */
 void transfer_unlock_range(struct transfer *transfer);
