@@ -95,4 +95,6 @@ expect "stop" stop_dmiod
 start_dmiod --queues=2 --backend=threads
 open_client alice 256
 for kind in ram "${kinds[-1]}"; do try "threads" "$kind"; done
+file=$(create_export alice hot "$WORK/ram/e.img:0+1024")
+run "threads, hot" "$file" torn --operations=$((operations * 12)) --processes=8 --ways=b
 expect "stop" stop_dmiod
