@@ -127,6 +127,8 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
         if (!transfer)
                 return;
 
+        /* The kernel says for whom it reads, unless it is for the page cache. */
+        transfer->of_cache = fi->lock_owner == 0;
         n_pages = pages_of(transfer->end - transfer->begin);
         if (n_pages > DMIO_PAGES_MAX)
                 transfer_reply_error(transfer, -EINVAL);

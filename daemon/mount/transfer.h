@@ -11,6 +11,9 @@
  * range can always go on. All of a transfer happens on one queue thread; memory is used again, so a
  * steady load allocates nothing here.
  *
+ * A request that hangs may have been answered before its time (interrupt.h). The transfer then goes
+ * on to where the next step would be one to the legs, and ends.
+ *
  * While it exists the export is held by export_begin(), and so is the client whose pages it uses.
  */
 
@@ -39,8 +42,10 @@ typedef void (*transfer_step_fn)(struct transfer *transfer);
 struct transfer {
         struct list link;
         struct queue_thread *thread;
-        struct fuse_req *req;
+        struct fuse_req *req; /* NULL once it is answered */
         uint64_t unique;
+        uint64_t interrupted_usec; /* when the kernel said so; 0: not, or it has been answered */
+        bool of_cache;             /* the page cache asks, not a program */
         struct export *export;
 
         uint64_t offset; /* what was asked for, in bytes */
