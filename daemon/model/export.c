@@ -426,5 +426,5 @@ void export_leg_error(struct export *export, unsigned int leg, int error, bool f
 
 bool export_error_is_harmless(int error)
 {
-        return error == EOPNOTSUPP;
+        return error == EOPNOTSUPP || error == EINVAL;
 }

@@ -220,14 +220,14 @@ make_loop() {
     printf '%s\n' "$device"
 }
 
-# make_bad_leg SIZE FIRST END [both|read|write]: a file of SIZE bytes in which operations that touch
-# the bytes from FIRST up to END fail with EIO. Prints its path; image_of PATH is where the bytes lie.
+# make_bad_leg SIZE FIRST END [both|read|write [ERRNO]]: a file of SIZE bytes in which operations that
+# touch the bytes from FIRST up to END fail with EIO, or another one that nbdkit knows. Prints its path; image_of PATH is where the bytes lie.
 make_bad_leg() {
-    local size=$1 first=$2 end=$3 which=${4:-both} dir bad read_bad= write_bad=
+    local size=$1 first=$2 end=$3 which=${4:-both} errno=${5:-EIO} dir bad read_bad= write_bad=
     require_cmd nbdfuse nbdkit >&2
     dir=$(mktemp -d "$WORK/bad.XXXXXX")
     truncate -s "$size" "$dir.image"
-    bad="if [ \$4 -lt $end ] && [ \$((\$4 + \$3)) -gt $first ]; then echo 'EIO bad' >&2; exit 1; fi; "
+    bad="if [ \$4 -lt $end ] && [ \$((\$4 + \$3)) -gt $first ]; then echo '$errno bad' >&2; exit 1; fi; "
     [ "$which" = write ] || read_bad=$bad
     [ "$which" = read ] || write_bad=$bad
     # shellcheck disable=SC2016 # nbdkit's own shell expands these
