@@ -77,6 +77,12 @@ struct export
 
         struct range_lock ranges; /* writes in flight (mount/range-lock.h) */
 
+        /*
+         * Flushes that failed. A device reports what it could not keep once, to whoever flushes
+         * first; but it may have been anybody's, so each open file is told at its next fsync.
+         */
+        _Atomic(unsigned int) flush_failures;
+
         struct grant *grants;          /* private: n_legs of them, until it is drained */
         struct dmio_task drained_task; /* private: in_flight reached 0 */
         struct worker_job close_job;   /* private: the devices are closed */

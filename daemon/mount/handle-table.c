@@ -86,6 +86,8 @@ int handle_table_add(struct handle_table *table, struct export *export, char *te
                 file->export = export;
                 file->text = text;
                 file->length = length;
+                atomic_store(&file->flushes_told,
+                             export ? atomic_load(&export->flush_failures) : 0);
                 *ret_fh = index;
         }
         pthread_mutex_unlock(&table->lock);
@@ -106,7 +108,7 @@ struct open_file *handle_table_get(struct handle_table *table, uint64_t fh)
 void handle_table_remove(struct handle_table *table, uint64_t fh)
 {
         struct open_file *file;
-        struct open_file closing;
+        struct open_file closing = {};
 
         file = handle_table_get(table, fh);
         if (!file)
@@ -114,7 +116,8 @@ void handle_table_remove(struct handle_table *table, uint64_t fh)
 
         /* Out of the table first: what closing does may take other locks. */
         pthread_mutex_lock(&table->lock);
-        closing = *file;
+        closing.export = file->export;
+        closing.text = file->text;
         file->export = NULL;
         file->text = NULL;
         file->length = 0;

@@ -24,8 +24,9 @@ struct export;
 struct open_file {
         struct export *export; /* a reference that counts as open; or */
         char *text;
-        size_t length;      /* of text */
-        uint32_t next_free; /* while it is in nobody's hands */
+        size_t length;                      /* of text */
+        _Atomic(unsigned int) flushes_told; /* of the export's failures; see fsync */
+        uint32_t next_free;                 /* while it is in nobody's hands */
 };
 
 struct handle_table {

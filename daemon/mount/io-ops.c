@@ -176,6 +176,9 @@ static unsigned int edge_pages(const struct transfer *transfer)
 
 static void write_done(struct transfer *transfer, int error)
 {
+        /* With O_DSYNC it was a flush as well. */
+        if (error < 0 && transfer->flags & DM_IO_FUA)
+                atomic_fetch_add(&transfer->export->flush_failures, 1);
         if (error < 0)
                 transfer_reply_error(transfer, error);
         else
@@ -298,6 +301,26 @@ static void reply_done(struct transfer *transfer, int error)
         transfer_reply_error(transfer, error);
 }
 
+/*
+ * A failure is told to every file that is open, once to each. Who has been answered already may
+ * have closed his, and has not been told.
+ */
+static void fsync_done(struct transfer *transfer, int error)
+{
+        struct export *export = transfer->export;
+        struct open_file *file = NULL;
+        unsigned int failures;
+
+        if (error < 0)
+                atomic_fetch_add(&export->flush_failures, 1);
+        failures = atomic_load(&export->flush_failures);
+        if (transfer->req)
+                file = handle_table_get(&transfer->thread->mount->handles, transfer->fh);
+        if (file && atomic_exchange(&file->flushes_told, failures) != failures && error == 0)
+                error = -EIO;
+        transfer_reply_error(transfer, error);
+}
+
 /* Replies: 0; EBADF, ENODEV, ENOMEM, EIO. */
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
@@ -313,8 +336,10 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
         }
 
         transfer = begin(req, file->export, 0, 0);
-        if (transfer)
-                mirror_flush(transfer, reply_done);
+        if (!transfer)
+                return;
+        transfer->fh = fi->fh;
+        mirror_flush(transfer, fsync_done);
 }
 
 /* Making zeroes */

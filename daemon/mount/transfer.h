@@ -53,7 +53,7 @@ struct transfer {
         uint64_t begin; /* the same in whole blocks */
         uint64_t end;
         unsigned int flags; /* of dm_io() */
-        int mode;           /* of fallocate(2) */
+        uint64_t fh;        /* of fsync(2): the open file */
 
         struct page_list *pages;  /* all of them; the client's */
         struct page_list *data;   /* among them, those of [begin, end) */
