@@ -229,7 +229,8 @@ make_bad_leg() {
     truncate -s "$size" "$dir.image"
     bad="if [ \$4 -lt $end ] && [ \$((\$4 + \$3)) -gt $first ]; then echo '$errno bad' >&2; exit 1; fi; "
     [ "$which" = write ] || read_bad=$bad
-    [ "$which" = read ] || write_bad=$bad
+    # nbdkit wants its bytes to be taken, or it tells of EIO.
+    [ "$which" = read ] || write_bad=${bad/then/then cat >/dev/null;}
     # shellcheck disable=SC2016 # nbdkit's own shell expands these
     nbdfuse "$dir/leg" [ nbdkit --exit-with-parent -f eval "get_size=echo $size" \
         can_write='exit 0' can_flush='exit 0' flush='exit 0' \
