@@ -30,9 +30,11 @@ enum leg_state {
         LEG_SYNCING, /* for healing, which does not exist yet */
 };
 
+/* What the kernel keeps of the export's data in its page cache. */
 enum export_cache {
-        EXPORT_CACHE_PAGE, /* shared writable mmap works */
+        EXPORT_CACHE_PAGE, /* all that is not read or written with O_DIRECT */
         EXPORT_CACHE_NONE,
+        EXPORT_CACHE_MAPPED, /* the default: what is mapped and nothing else */
 };
 
 /* One region of a request, opened. */

@@ -406,7 +406,7 @@ static bool carry_out(struct lanes *lanes, struct operation *o)
 static void choose(struct lanes *lanes, struct operation *o)
 {
         unsigned int ways = lanes->torture->ways, total = 0, pick;
-        bool mapped;
+        bool by_memory, by_call;
 
         for (size_t i = 0; i < _WHAT_MAX; i++)
                 total += whats[i].weight;
@@ -414,12 +414,14 @@ static void choose(struct lanes *lanes, struct operation *o)
                 pick = (unsigned int)dice_below(&lanes->dice, total);
                 for (o->what = 0; pick >= whats[o->what].weight; o->what++)
                         pick -= whats[o->what].weight;
-                mapped = o->what == LOAD || o->what == STORE || o->what == MSYNC;
-        } while ((mapped && !(ways & WAY_MAPPED)) ||
+                by_memory = o->what == LOAD || o->what == STORE || o->what == MSYNC;
+                by_call = o->what <= WRITEV || o->what == PUNCH || o->what == ZERO ||
+                          o->what == COPY || o->what == COPY_RANGE;
+        } while ((by_memory && !(ways & WAY_MAPPED)) || (by_call && ways == WAY_MAPPED) ||
                  (o->what == COPY_RANGE && !(ways & WAY_BUFFERED)));
 
         o->way = WAY_MAPPED;
-        while (!mapped && (o->way == WAY_MAPPED || !(ways & o->way)))
+        while (by_call && (o->way == WAY_MAPPED || !(ways & o->way)))
                 o->way = 1u << dice_below(&lanes->dice, 4);
         choose_range(lanes, !whats[o->what].changes, &o->offset, &o->length);
 }
