@@ -188,3 +188,13 @@ file=$(create_export alice flush "$flush_leg/disk:0+$sectors" "$image:0+$sectors
 : >"$WORK/fail"
 expect "a flush that one leg of two cannot do" dd if=/dev/zero of="$file" bs=4096 count=1 conv=notrunc,fsync status=none
 expect_eq "fails the leg" "$(legs flush)" '[["failed",true,"EIO"],["active",false,null]]'
+
+# --- a limit on the size of files, which the daemon inherits
+expect "stop" stop_dmiod
+ulimit -S -f 512
+start_dmiod
+ulimit -S -f "$(ulimit -H -f)"
+open_client alice 64
+image=$(make_image 4M)
+file=$(create_export alice vol "$image:4096+1024")
+expect_eq "a limit of whoever starts the daemon is not its own" "$(attempt "$file" 0 4096 66)" ok
