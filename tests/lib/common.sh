@@ -212,12 +212,25 @@ make_image() {
     printf '%s\n' "$path"
 }
 
-# make_loop IMAGE [SECTOR-SIZE]: a loop device on it; prints its path.
+# make_loop IMAGE [SECTOR-SIZE [OPTION...]]: a loop device on it; prints its path.
 make_loop() {
     local device
-    device=$(losetup -f --show --sector-size "${2:-512}" "$1")
-    defer losetup -d "$device"
+    device=$(losetup -f --show --sector-size "${2:-512}" "${@:3}" "$1")
+    defer end_loop "$device"
     printf '%s\n' "$device"
+}
+
+loop_is_ours() {
+    [[ $(losetup -n -O BACK-FILE "$1" 2>/dev/null) == "$WORK"/* ]]
+}
+
+# end_loop DEVICE: unless it has gone already, and perhaps to somebody else.
+end_loop() {
+    if loop_is_ours "$1"; then losetup -d "$1"; fi
+}
+
+loop_is_gone() {
+    ! loop_is_ours "$1"
 }
 
 # make_bad_leg SIZE FIRST END [both|read|write [ERRNO]]: a file of SIZE bytes in which operations that
