@@ -31,17 +31,6 @@ check_btrfs() {
 declare -A make=([ext4]="mkfs.ext4 -q" [xfs]="mkfs.xfs -q" [btrfs]="mkfs.btrfs -q") \
     needs=([ext4]=e2fsck [xfs]=xfs_repair [btrfs]=btrfs)
 
-# fallible NAME: a leg whose writes fail while $WORK/NAME.fail is there; prints its path
-fallible() {
-    truncate -s $SIZE "$WORK/$1.img"
-    mkdir "$WORK/$1"
-    nbdfuse "$WORK/$1/disk" [ nbdkit --exit-with-parent -f --filter=error file "$WORK/$1.img" \
-        error-pwrite=EIO error-pwrite-rate=100% error-file="$WORK/$1.fail" ] \
-        >"$WORK/$1.log" 2>&1 </dev/null &
-    defer end_process $!
-    wait_for 10 test -f "$WORK/$1/disk"
-    printf '%s\n' "$WORK/$1/disk"
-}
 files_are_right() {
     (cd "$WORK/fs" && for copy in before after; do (cd $copy && sha256sum --quiet -c "$WORK/sums") || exit 1; done)
 }
@@ -55,7 +44,7 @@ try() {
         return
     fi
     a=$(make_image $SIZE "good-$fs.img")
-    b=$(fallible "bad-$fs")
+    b=$(make_fallible_leg $SIZE)
     legs=("$a:0+$((SIZE / 512))" "$b:0+$((SIZE / 512))")
     [ "$failing" = 1 ] || legs=("${legs[1]}" "${legs[0]}")
     file=$(create_export alice "$fs" "${legs[@]}")
@@ -75,7 +64,7 @@ try() {
         [ "$(find "$WORK/fs" -name 'fs.*' -size +0 | wc -l)" -gt 0 ]
     }
     wait_for 10 written
-    : >"$WORK/bad-$fs.fail"
+    fail_leg "$b"
     cp -r "$WORK/files" "$WORK/fs/after"
     wait $fio || { cat "$WORK/fio.log" && fail "$fs: fio on the file system"; }
     ok "$fs: fio verifies on it"

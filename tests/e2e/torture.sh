@@ -90,6 +90,35 @@ expect "stop" stop_dmiod
 start_dmiod --queues=2
 open_client alice 256
 for kind in ram "${kinds[-1]}"; do try "two queues" "$kind"; done
+
+# --- a leg fails under fire, in its writes only: who reads it afterwards reads stale bytes
+if command -v nbdfuse >/dev/null && command -v nbdkit >/dev/null; then
+    for failing in 0 1; do
+        bad=$(make_fallible_leg 4194304)
+        list=("$bad:8+$SECTORS" "$WORK/b.img:8+$SECTORS")
+        [ $failing = 0 ] || list=("${list[1]}" "${list[0]}")
+        file=$(create_export alice failing "${list[@]}")
+        "$TORTURE" --seed="$seed" --operations="$operations" --processes=8 --ways=bd lanes "$file" \
+            >"$WORK/lanes.log" 2>&1 &
+        torture=$!
+        defer end_process $torture
+        has_begun() {
+            [ "$(count_others "$WORK/b.img" 2000000 97152 '\0')" != 0 ]
+        }
+        wait_for 20 has_begun
+        fail_leg "$bad"
+        wait $torture || { cat "$WORK/lanes.log" && fail "leg $failing fails under fire"; }
+        expect_eq "leg $failing has failed" \
+            "$(ctl_ok ListExports | jq -r ".exports[0].legs[$failing] | .state + \" \" + .last_error")" "failed EIO"
+        ok "under fire, and nobody has read a stale byte"
+        expect "leg $failing: the other one has what the file has" cmp -n $SIZE "$file" "$WORK/b.img" 0 4096
+        ctl_ok RemoveExport '{"client":"alice","name":"failing"}' >/dev/null
+        truncate -s 0 "$WORK/b.img"
+        truncate -s 4M "$WORK/b.img"
+    done
+else
+    skip_case "a leg that fails under fire: needs nbdfuse and nbdkit"
+fi
 expect "stop" stop_dmiod
 
 start_dmiod --queues=2 --backend=threads

@@ -256,6 +256,24 @@ make_bad_leg() {
     printf '%s\n' "$dir/leg"
 }
 
+# make_fallible_leg SIZE: a file of SIZE bytes whose writes fail with EIO while PATH-ITS-FOLDER.fail is
+# there (see fail_leg); what it read it keeps reading. Prints its path, image_of as above.
+make_fallible_leg() {
+    local dir
+    require_cmd nbdfuse nbdkit >&2
+    dir=$(mktemp -d "$WORK/fallible.XXXXXX")
+    truncate -s "$1" "$dir.image"
+    nbdfuse "$dir/leg" [ nbdkit --exit-with-parent -f --filter=error file "$dir.image" \
+        error-pwrite=EIO error-pwrite-rate=100% error-file="$dir.fail" ] >"$dir.log" 2>&1 </dev/null &
+    defer end_process $!
+    wait_for 10 test -f "$dir/leg"
+    printf '%s\n' "$dir/leg"
+}
+
+fail_leg() {
+    : >"${1%/leg}.fail"
+}
+
 image_of() {
     printf '%s.image\n' "${1%/leg}"
 }
