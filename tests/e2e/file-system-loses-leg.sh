@@ -23,7 +23,9 @@ check_ext4() {
     e2fsck -f -n "$1"
 }
 check_xfs() {
-    xfs_repair -n "$([ -b "$1" ] || echo -f)" "$1" 2>&1 || xfs_repair -n "$1" 2>&1
+    local image=()
+    [ -b "$1" ] || image=(-f)
+    xfs_repair -n "${image[@]}" "$1" 2>&1
 }
 check_btrfs() {
     btrfs check --readonly "$1" 2>&1
@@ -73,6 +75,7 @@ try() {
         "$(ctl_ok ListExports | jq -r ".exports[] | select(.name == \"$fs\").legs[$failing].state")" failed
     expect "$fs: the files are what they were" files_are_right
     expect "$fs: unmounted" umount "$WORK/fs"
+    wait_for 20 loop_is_idle "$loop"
     expect "$fs: checked on the loop device" "check_$fs" "$loop"
     end_loop "$loop"
     wait_for 10 loop_is_gone "$loop"

@@ -33,6 +33,7 @@ for direct in on off; do
     ok "fio verifies on it"
     fstrim "$WORK/fs" || true # where the loop device offers it
     expect "umount" umount "$WORK/fs"
+    wait_for 20 loop_is_idle "$loop"
     expect "fsck" fsck.ext4 -f -n "$loop"
     expect "mount again" mount "$loop" "$WORK/fs"
     expect "the files are what they were" sh -c "cd '$WORK/fs/files' && sha256sum --quiet -c '$WORK/sums'"

@@ -229,6 +229,11 @@ end_loop() {
     if loop_is_ours "$1"; then losetup -d "$1"; fi
 }
 
+# Nowhere mounted: another mount namespace, made while it was mounted here, may still have it.
+loop_is_idle() {
+    python3 -c 'import os, sys; os.open(sys.argv[1], os.O_RDONLY | os.O_EXCL)' "$1"
+}
+
 loop_is_gone() {
     ! loop_is_ours "$1"
 }

@@ -463,6 +463,7 @@ bool torture_lanes(const struct torture *torture)
         struct dice dice = { .state = torture->seed };
         uint8_t *start = malloc(torture->size);
         uint64_t done = 0;
+        bool good;
         int fd;
 
         if (!start)
@@ -477,5 +478,7 @@ bool torture_lanes(const struct torture *torture)
                 done += (uint64_t)n;
         }
         close(fd);
-        return run_processes(torture, lanes_run, start);
+        good = run_processes(torture, lanes_run, start);
+        free(start);
+        return good;
 }

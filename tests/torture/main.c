@@ -96,7 +96,9 @@ bool run_processes(const struct torture *torture,
                         prctl(PR_SET_PDEATHSIG, SIGKILL);
                         if (getppid() != parent)
                                 _exit(2);
-                        exit(fn(torture, i, context) ? 0 : 1);
+                        good = fn(torture, i, context);
+                        fflush(NULL);
+                        _exit(good ? 0 : 1);
                 }
         }
 
