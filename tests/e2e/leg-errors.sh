@@ -101,6 +101,33 @@ else
     skip_case "errors of every kind: needs qemu-storage-daemon"
 fi
 
+# --- each leg is tried once
+one=$(make_bad_leg $size 0 4096 read)
+two=$(make_bad_leg $size 0 4096 read)
+three=$(make_image $size)
+counts() {
+    ctl_ok ListExports '{"client":"alice"}' |
+        jq -c '.exports[] | select(.name == "once").legs | map(.errors)'
+}
+file=$(create_export alice once "$one:0+$sectors" "$two:0+$sectors" "$three:0+$sectors")
+expect "two legs cannot, the third can" dd if="$file" of=/dev/null bs=4096 count=1 status=none
+expect_eq "each was tried once" "$(counts)" '[1,1,0]'
+ctl_ok RemoveExport '{"client":"alice","name":"once"}' >/dev/null
+file=$(create_export alice once "$one:0+$sectors" "$two:0+$sectors")
+expect_errno "no leg can" "Input/output error" dd if="$file" of=/dev/null bs=4096 count=1 status=none
+expect_eq "each was tried once, again" "$(counts)" '[1,1]'
+expect "and the rest can be read" dd if="$file" of=/dev/null bs=4096 skip=1 status=none
+ctl_ok RemoveExport '{"client":"alice","name":"once"}' >/dev/null
+
+# --- no leg takes a write
+one=$(make_bad_leg $size 0 4096 write)
+two=$(make_bad_leg $size 0 4096 write)
+file=$(create_export alice once "$one:0+$sectors" "$two:0+$sectors")
+expect_eq "no leg takes it: EIO" "$(attempt "$file" 512 512 66)" EIO
+expect_eq "none has failed: none is behind" "$(legs once)" '[["active",true,"EIO"],["active",true,"EIO"]]'
+expect_eq "the rest is written" "$(attempt "$file" 4096 512 66)" ok
+ctl_ok RemoveExport '{"client":"alice","name":"once"}' >/dev/null
+
 # --- errors that speak of the request
 bad=$(make_bad_leg $size 16384 32768 write EINVAL)
 image=$(make_image $size)
