@@ -83,14 +83,6 @@ if command -v qemu-storage-daemon >/dev/null; then
     done
 
 
-    at=$((number * sectors))
-    dd if="$WORK/good.img" of="$WORK/debug.img" bs=512 skip=$at seek=$at count=$sectors conv=notrunc status=none
-    cp "$WORK/good.img" "$WORK/before"
-    file=$(create_export alice EOPNOTSUPP "$WORK/good.img:$at+$sectors" "$WORK/debug:$at+$sectors")
-    expect_eq "EOPNOTSUPP: the writer hears it" "$(attempt "$file" 4096 4096 66)" ENOTSUP
-    expect_eq "EOPNOTSUPP: no leg has failed" "$(legs EOPNOTSUPP)" '[["active",false,null],["active",false,null]]'
-    expect "EOPNOTSUPP: nothing is done" cmp "$WORK/good.img" "$WORK/before"
-
     ctl_ok RemoveExport '{"client":"alice","name":"EILSEQ"}' >/dev/null
     file=$(create_export alice alone "$WORK/debug:$((3 * sectors))+$sectors")
     expect_eq "the only leg: the writer hears EIO" "$(attempt "$file" 4096 4096 66)" EIO
@@ -225,3 +217,18 @@ open_client alice 64
 image=$(make_image 4M)
 file=$(create_export alice vol "$image:4096+1024")
 expect_eq "a limit of whoever starts the daemon is not its own" "$(attempt "$file" 0 4096 66)" ok
+
+# --- a write that a leg does not support; by threads, because Linux 6.18 lets io_uring try it again,
+# for up to a minute, before it tells us
+if [ -e "$WORK/debug" ]; then
+    expect "stop" stop_dmiod
+    start_dmiod --backend=threads
+    open_client alice 64
+    at=$((7 * sectors))
+    dd if="$WORK/good.img" of="$WORK/debug.img" bs=512 skip=$at seek=$at count=$sectors conv=notrunc status=none
+    cp "$WORK/good.img" "$WORK/before"
+    file=$(create_export alice EOPNOTSUPP "$WORK/good.img:$at+$sectors" "$WORK/debug:$at+$sectors")
+    expect_eq "EOPNOTSUPP: the writer hears it" "$(attempt "$file" 4096 4096 66)" ENOTSUP
+    expect_eq "EOPNOTSUPP: no leg has failed" "$(legs EOPNOTSUPP)" '[["active",false,null],["active",false,null]]'
+    expect "EOPNOTSUPP: nothing is done" cmp "$WORK/good.img" "$WORK/before"
+fi
