@@ -39,7 +39,7 @@ files_are_right() {
 
 # try FS FAILING-LEG
 try() {
-    local fs=$1 failing=$2 a b loop file legs fio
+    local fs=$1 failing=$2 a b loop number file legs fio
     if ! command -v "mkfs.$fs" >/dev/null || ! command -v "${needs[$fs]}" >/dev/null ||
         ! grep -qw "$fs" /proc/filesystems; then
         skip_case "$fs: is not there"
@@ -77,8 +77,9 @@ try() {
     expect "$fs: unmounted" umount "$WORK/fs"
     wait_for 20 loop_is_idle "$loop"
     expect "$fs: checked on the loop device" "check_$fs" "$loop"
-    end_loop "$loop"
-    wait_for 10 loop_is_gone "$loop"
+    number=$(loop_number "$loop")
+    end_loop "$loop" "$number"
+    wait_for 10 loop_is_gone "$loop" "$number"
     ctl_ok RemoveExport "{\"client\":\"alice\",\"name\":\"$fs\"}" >/dev/null
     expect "$fs: checked on the bare leg" "check_$fs" "$a"
     expect "$fs: mounted from the bare leg" mount -o loop,ro "$a" "$WORK/fs"

@@ -38,8 +38,9 @@ for direct in on off; do
     expect "mount again" mount "$loop" "$WORK/fs"
     expect "the files are what they were" sh -c "cd '$WORK/fs/files' && sha256sum --quiet -c '$WORK/sums'"
     umount "$WORK/fs"
-    end_loop "$loop"
-    wait_for 10 loop_is_gone "$loop"
+    number=$(loop_number "$loop")
+    end_loop "$loop" "$number"
+    wait_for 10 loop_is_gone "$loop" "$number"
     ctl_ok RemoveExport "{\"client\":\"alice\",\"name\":\"$direct\"}" >/dev/null
     ok "the export is free afterwards"
     expect "the legs are equal" cmp -n 67108864 "$a" "$b" 0 4194304

@@ -121,8 +121,9 @@ print('%d entries, %d flushes, %d states' % (entries, flushes, states))
 END
 expect "60 rounds" python3 "$WORK/writer.py" "$file" "$WORK/plan"
 expect "stop" stop_dmiod
-end_loop "$b"
-wait_for 10 loop_is_gone "$b"
+number=$(loop_number "$b")
+end_loop "$b" "$number"
+wait_for 10 loop_is_gone "$b" "$number"
 # A file that another FUSE server serves does not become durable by O_DSYNC or RWF_DSYNC: the kernel
 # leaves that to the server, and nbdfuse does not care.
 declare -A except_for=([a]=dsync [b]="")

@@ -216,17 +216,18 @@ make_image() {
 make_loop() {
     local device
     device=$(losetup -f --show --sector-size "${2:-512}" "${@:3}" "$1")
-    defer end_loop "$device"
+    defer end_loop "$device" "$(loop_number "$device")"
     printf '%s\n' "$device"
 }
 
-loop_is_ours() {
-    [[ $(losetup -n -O BACK-FILE "$1" 2>/dev/null) == "$WORK"/* ]]
+# A number that no other use of any loop device has.
+loop_number() {
+    cat "/sys/block/${1##*/}/diskseq"
 }
 
-# end_loop DEVICE: unless it has gone already, and perhaps to somebody else.
+# end_loop DEVICE [NUMBER]: with the number, unless it has gone already, and perhaps to somebody else.
 end_loop() {
-    if loop_is_ours "$1"; then losetup -d "$1"; fi
+    if [ $# = 1 ] || [ "$(loop_number "$1")" = "$2" ]; then losetup -d "$1"; fi
 }
 
 # Nowhere mounted: another mount namespace, made while it was mounted here, may still have it.
@@ -234,8 +235,9 @@ loop_is_idle() {
     python3 -c 'import os, sys; os.open(sys.argv[1], os.O_RDONLY | os.O_EXCL)' "$1"
 }
 
+# loop_is_gone DEVICE NUMBER
 loop_is_gone() {
-    ! loop_is_ours "$1"
+    [ "$(loop_number "$1")" != "$2" ] || [ ! -e "/sys/block/${1##*/}/loop/backing_file" ]
 }
 
 # make_bad_leg SIZE FIRST END [both|read|write [ERRNO]]: a file of SIZE bytes in which operations that
