@@ -158,12 +158,18 @@ static void prepare_heap(void)
 /* Before there is any thread, so that none of them is asked instead of the main loop. */
 static int prepare_process(void)
 {
+        /*
+         * Devices, connections and what they send are all descriptors; and a limit on the size of
+         * files, which is meant for whoever started us, would be an error of a leg.
+         */
+        static const enum __rlimit_resource raised[] = { RLIMIT_NOFILE, RLIMIT_FSIZE };
         struct rlimit limit;
         sigset_t signals;
 
         prepare_heap();
         (void)umask(077);
         (void)signal(SIGPIPE, SIG_IGN);
+        (void)signal(SIGXFSZ, SIG_IGN);
         sigemptyset(&signals);
         sigaddset(&signals, SIGTERM);
         sigaddset(&signals, SIGINT);
@@ -171,10 +177,11 @@ static int prepare_process(void)
         if (sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
                 return log_error_errno(-errno, "Cannot block signals: %m");
 
-        /* Devices, connections and what they send are all descriptors. */
-        if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        for (size_t i = 0; i < ARRAY_SIZE(raised); i++) {
+                if (getrlimit(raised[i], &limit) < 0 || limit.rlim_cur >= limit.rlim_max)
+                        continue;
                 limit.rlim_cur = limit.rlim_max;
-                (void)setrlimit(RLIMIT_NOFILE, &limit);
+                (void)setrlimit(raised[i], &limit);
         }
         return 0;
 }

@@ -100,7 +100,7 @@ static json_t *creation_export(struct creation *creation)
         }
         r = export_new(creation->client, arguments->name, legs, devices->n, arguments->read_only,
                        arguments->shared,
-                       arguments->cache == FIELD_ABSENT ? EXPORT_CACHE_PAGE
+                       arguments->cache == FIELD_ABSENT ? EXPORT_CACHE_MAPPED
                                                         : (enum export_cache)arguments->cache,
                        &export, &refusal);
         if (r != MODEL_OK)
@@ -148,6 +148,13 @@ void method_create_export(struct call *call)
                 const struct error_subject subject = {};
 
                 call_answer(call, error_from_outcome(MODEL_E_NAME, NULL, &subject));
+                return;
+        }
+        /* Nobody would tell the kernel what came to the sectors by another export. */
+        if (arguments->shared && arguments->cache == EXPORT_CACHE_PAGE) {
+                call_answer(call,
+                            error_invalid_parameter("cache", "cannot be \"page\" for a shared "
+                                                             "export"));
                 return;
         }
         creation = calloc(1, sizeof(*creation));

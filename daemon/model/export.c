@@ -241,8 +241,10 @@ int export_new(struct client *client, const char *name, struct leg_spec *legs, u
         export->cache = cache;
         export->sectors = legs[0].count;
         export->logical_block = logical_block;
-        for (unsigned int i = 0; i < n_legs; i++)
+        for (unsigned int i = 0; i < n_legs; i++) {
                 export->legs[i].spec = legs[i];
+                export->torn_reads |= !infos[i].block;
+        }
 
         r = quota_charge(model, client->uid, QUOTA_EXPORTS, 1, &limit);
         if (r > 0) {
@@ -424,5 +426,5 @@ void export_leg_error(struct export *export, unsigned int leg, int error, bool f
 
 bool export_error_is_harmless(int error)
 {
-        return error == EOPNOTSUPP;
+        return error == EOPNOTSUPP || error == EINVAL;
 }

@@ -30,9 +30,11 @@ enum leg_state {
         LEG_SYNCING, /* for healing, which does not exist yet */
 };
 
+/* What the kernel keeps of the export's data in its page cache. */
 enum export_cache {
-        EXPORT_CACHE_PAGE, /* shared writable mmap works */
+        EXPORT_CACHE_PAGE, /* all that is not read or written with O_DIRECT */
         EXPORT_CACHE_NONE,
+        EXPORT_CACHE_MAPPED, /* the default: what is mapped and nothing else */
 };
 
 /* One region of a request, opened. */
@@ -65,6 +67,7 @@ struct export
         enum export_cache cache;
         sector_t sectors;
         unsigned int logical_block; /* bytes: the largest of its legs */
+        bool torn_reads;            /* a leg may show readers half of a write: it is a file */
         struct dm_io_client *io;    /* the client's; valid while something is in flight */
         struct node node;
         int64_t ctime_sec; /* when it was made: the file's times */
@@ -75,6 +78,12 @@ struct export
         _Atomic(bool) gone;
 
         struct range_lock ranges; /* writes in flight (mount/range-lock.h) */
+
+        /*
+         * Flushes that failed. A device reports what it could not keep once, to whoever flushes
+         * first; but it may have been anybody's, so each open file is told at its next fsync.
+         */
+        _Atomic(unsigned int) flush_failures;
 
         struct grant *grants;          /* private: n_legs of them, until it is drained */
         struct dmio_task drained_task; /* private: in_flight reached 0 */

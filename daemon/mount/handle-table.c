@@ -25,21 +25,18 @@ static struct open_file *handle_at(struct handle_table *table, uint32_t index)
         return chunk ? &chunk[index % HANDLE_CHUNK_SIZE] : NULL;
 }
 
-static void open_file_close(struct open_file *file)
+static void open_file_close(struct export *export, char *text)
 {
-        if (file->export) {
-                export_close(file->export);
-                file->export = export_unref(file->export);
-        }
-        free(file->text);
-        file->text = NULL;
-        file->length = 0;
+        if (export)
+                export_close(export);
+        export_unref(export);
+        free(text);
 }
 
 void handle_table_deinit(struct handle_table *table)
 {
         for (uint32_t i = 0; i < table->n_handles; i++)
-                open_file_close(handle_at(table, i));
+                open_file_close(handle_at(table, i)->export, handle_at(table, i)->text);
         for (size_t i = 0; i < HANDLE_CHUNKS; i++)
                 free(atomic_load(&table->chunks[i]));
         pthread_mutex_destroy(&table->lock);
@@ -83,9 +80,11 @@ int handle_table_add(struct handle_table *table, struct export *export, char *te
         r = handle_take(table, &index);
         if (r == 0) {
                 file = handle_at(table, index);
+                file->length = length;
+                atomic_store(&file->flushes_told,
+                             export ? atomic_load(&export->flush_failures) : 0);
                 file->export = export;
                 file->text = text;
-                file->length = length;
                 *ret_fh = index;
         }
         pthread_mutex_unlock(&table->lock);
@@ -106,7 +105,8 @@ struct open_file *handle_table_get(struct handle_table *table, uint64_t fh)
 void handle_table_remove(struct handle_table *table, uint64_t fh)
 {
         struct open_file *file;
-        struct open_file closing;
+        struct export *export;
+        char *text;
 
         file = handle_table_get(table, fh);
         if (!file)
@@ -114,13 +114,13 @@ void handle_table_remove(struct handle_table *table, uint64_t fh)
 
         /* Out of the table first: what closing does may take other locks. */
         pthread_mutex_lock(&table->lock);
-        closing = *file;
+        export = file->export;
+        text = file->text;
         file->export = NULL;
         file->text = NULL;
-        file->length = 0;
         file->next_free = table->free;
         table->free = (uint32_t)fh + 1;
         pthread_mutex_unlock(&table->lock);
 
-        open_file_close(&closing);
+        open_file_close(export, text);
 }

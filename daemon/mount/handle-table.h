@@ -10,7 +10,8 @@
  * reading in pieces gives one consistent document.
  *
  * Looking up takes no lock: the kernel sends no request for a file before the reply to its OPEN,
- * and RELEASE only after the last one, and entries never move.
+ * and RELEASE only after the last one, and entries never move. The pointers are atomic, because
+ * what orders the threads in between is the kernel, of which C knows nothing.
  */
 
 #include <pthread.h>
@@ -22,10 +23,11 @@ struct export;
 #define HANDLE_CHUNKS 4096
 
 struct open_file {
-        struct export *export; /* a reference that counts as open; or */
-        char *text;
-        size_t length;      /* of text */
-        uint32_t next_free; /* while it is in nobody's hands */
+        struct export *_Atomic export; /* a reference that counts as open; or */
+        char *_Atomic text;
+        size_t length;                      /* of text */
+        _Atomic(unsigned int) flushes_told; /* of the export's failures; see fsync */
+        uint32_t next_free;                 /* while it is in nobody's hands */
 };
 
 struct handle_table {

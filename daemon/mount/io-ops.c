@@ -77,6 +77,7 @@ static unsigned int pages_of(uint64_t bytes)
 
 static void read_done(struct transfer *transfer, int error)
 {
+        transfer_unlock_range(transfer);
         if (error < 0)
                 transfer_reply_error(transfer, error);
         else
@@ -87,6 +88,19 @@ static void read_send(struct transfer *transfer)
 {
         mirror_read(transfer, transfer->begin, transfer->end - transfer->begin, transfer->data,
                     read_done);
+}
+
+/*
+ * A block device writes a block whole or not at all. A file may show readers half of one, where the
+ * page cache or somebody's server is behind it (on tmpfs even with O_DIRECT); so of an export with
+ * such a leg reads and writes keep out of each other's way.
+ */
+static void read_start(struct transfer *transfer)
+{
+        if (transfer->export->torn_reads)
+                transfer_lock_range(transfer, true, read_send);
+        else
+                read_send(transfer);
 }
 
 /* Replies: the data, fewer at the end, none beyond; EBADF, ENODEV, EINVAL, ENOMEM, EIO. */
@@ -113,13 +127,15 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
         if (!transfer)
                 return;
 
+        /* The kernel says for whom it reads, unless it is for the page cache. */
+        transfer->of_cache = fi->lock_owner == 0;
         n_pages = pages_of(transfer->end - transfer->begin);
         if (n_pages > DMIO_PAGES_MAX)
                 transfer_reply_error(transfer, -EINVAL);
         else if (transfer_get_pages(transfer, n_pages))
-                read_send(transfer);
+                read_start(transfer);
         else
-                transfer_wait_pages(transfer, n_pages, read_send);
+                transfer_wait_pages(transfer, n_pages, read_start);
 }
 
 /* Writing */
@@ -160,6 +176,9 @@ static unsigned int edge_pages(const struct transfer *transfer)
 
 static void write_done(struct transfer *transfer, int error)
 {
+        /* With O_DSYNC it was a flush as well. */
+        if (error < 0 && transfer->flags & DM_IO_FUA)
+                atomic_fetch_add(&transfer->export->flush_failures, 1);
         if (error < 0)
                 transfer_reply_error(transfer, error);
         else
@@ -209,7 +228,7 @@ static void write_unpark(struct transfer *transfer)
 {
         write_fill(transfer, transfer->parked);
         transfer_unpark(transfer);
-        transfer_lock_range(transfer, write_locked);
+        transfer_lock_range(transfer, false, write_locked);
 }
 
 /*
@@ -261,14 +280,14 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 
                 if (dmio_pages_move(thread->mount->io, file->export->io, payload) == 0) {
                         transfer->pages = transfer->data = payload;
-                        transfer_lock_range(transfer, write_locked);
+                        transfer_lock_range(transfer, false, write_locked);
                 } else {
                         transfer_park(transfer, payload);
                         transfer_wait_pages(transfer, n_pages, write_unpark);
                 }
         } else if (transfer_get_pages(transfer, n_pages)) {
                 write_fill(transfer, queue_thread_payload(thread));
-                transfer_lock_range(transfer, write_locked);
+                transfer_lock_range(transfer, false, write_locked);
         } else {
                 transfer_park(transfer, queue_thread_take_payload(thread, pages_of(length)));
                 transfer_wait_pages(transfer, n_pages, write_unpark);
@@ -279,6 +298,26 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 
 static void reply_done(struct transfer *transfer, int error)
 {
+        transfer_reply_error(transfer, error);
+}
+
+/*
+ * A failure is told to every file that is open, once to each. Who has been answered already may
+ * have closed his, and has not been told.
+ */
+static void fsync_done(struct transfer *transfer, int error)
+{
+        struct export *export = transfer->export;
+        struct open_file *file = NULL;
+        unsigned int failures;
+
+        if (error < 0)
+                atomic_fetch_add(&export->flush_failures, 1);
+        failures = atomic_load(&export->flush_failures);
+        if (transfer->req)
+                file = handle_table_get(&transfer->thread->mount->handles, transfer->fh);
+        if (file && atomic_exchange(&file->flushes_told, failures) != failures && error == 0)
+                error = -EIO;
         transfer_reply_error(transfer, error);
 }
 
@@ -297,8 +336,10 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
         }
 
         transfer = begin(req, file->export, 0, 0);
-        if (transfer)
-                mirror_flush(transfer, reply_done);
+        if (!transfer)
+                return;
+        transfer->fh = fi->fh;
+        mirror_flush(transfer, fsync_done);
 }
 
 /* Making zeroes */
@@ -362,7 +403,7 @@ static void zero_locked(struct transfer *transfer)
 static void zero_lock(struct transfer *transfer)
 {
         set_edges(transfer, transfer->pages);
-        transfer_lock_range(transfer, zero_locked);
+        transfer_lock_range(transfer, false, zero_locked);
 }
 
 /*
@@ -416,7 +457,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
         if (n_pages > DMIO_PAGES_MAX)
                 transfer_reply_error(transfer, -EINVAL);
         else if (n_pages == 0)
-                transfer_lock_range(transfer, zero_locked);
+                transfer_lock_range(transfer, false, zero_locked);
         else if (transfer_get_pages(transfer, n_pages))
                 zero_lock(transfer);
         else

@@ -16,6 +16,8 @@ static struct page_list zeroes = { .next = &zeroes, .page = &zero_page };
 
 static void read_done(unsigned long error, void *context);
 static void write_done(unsigned long error, void *context);
+static void undo_read(unsigned long error, void *context);
+static void undo_done(unsigned long error, void *context);
 static void zero_done(unsigned long error, void *context);
 
 /* Errors of a read that say nothing about the leg. */
@@ -31,6 +33,7 @@ static int client_error(int error)
         case ENOSPC:
         case EDQUOT:
         case EROFS:
+        case EINVAL:
         case ENOMEM:
         case EOPNOTSUPP:
                 return -error;
@@ -153,15 +156,16 @@ static void slots_collect(struct mirror *mirror, unsigned long error)
 }
 
 /*
- * What the errors in the slots mean. Under a lock, because two requests that failed on different
- * legs must not fail both legs: each would rely on the other's.
+ * What the errors in the slots mean. A leg that refused is as good as one that took it, if they are
+ * @equal; else it fails like one that could not. Under a lock, because two requests that failed on
+ * different legs must not fail both legs: each would rely on the other's.
  */
-static int slots_judge(struct transfer *transfer)
+static int slots_judge(struct transfer *transfer, bool equal)
 {
         struct mirror *mirror = &transfer->mirror;
         struct export *export = transfer->export;
-        int first_error = 0, harmless = 0;
-        bool taken = false;
+        int first_error = 0, refusal = 0;
+        bool taken = false, good;
 
         pthread_mutex_lock(&transfer->thread->mount->judge_lock);
         for (unsigned int i = 0; i < mirror->n_slots; i++) {
@@ -170,19 +174,25 @@ static int slots_judge(struct transfer *transfer)
                 if (error == 0)
                         taken |= leg_is_active(&export->legs[mirror->leg[i]]);
                 else if (export_error_is_harmless(error))
-                        harmless = error;
+                        refusal = error;
                 else if (!first_error)
                         first_error = error;
         }
-        for (unsigned int i = 0; i < mirror->n_slots; i++)
-                if (mirror->error[i] && !export_error_is_harmless(mirror->error[i]))
-                        export_leg_error(export, mirror->leg[i], mirror->error[i],
-                                         taken && leg_is_active(&export->legs[mirror->leg[i]]));
+
+        /* What nobody took is nowhere. */
+        equal |= !taken;
+        good = taken || refusal;
+        for (unsigned int i = 0; i < mirror->n_slots; i++) {
+                int error = mirror->error[i];
+
+                if (error && !(equal && export_error_is_harmless(error)))
+                        export_leg_error(export, mirror->leg[i], error,
+                                         good && leg_is_active(&export->legs[mirror->leg[i]]));
+        }
         pthread_mutex_unlock(&transfer->thread->mount->judge_lock);
 
-        /* Legs that refused for the request's sake still count, so they must have it, too. */
-        if (harmless)
-                return client_error(harmless);
+        if (refusal && equal)
+                return client_error(refusal);
         if (taken)
                 return 0;
         return client_error(first_error ? first_error : EIO);
@@ -221,20 +231,87 @@ static void slots_send(struct transfer *transfer, enum dm_io_op op, struct page_
         for (unsigned int i = 0; i < mirror->n_sent; i++)
                 mirror->error[mirror->sent[i]] = -r;
         /* A second try for some of them: the others have changed already. */
-        mirror_finish(transfer,
-                      mirror->n_sent < mirror->n_slots ? slots_judge(transfer) : client_error(-r));
+        mirror_finish(transfer, mirror->n_sent < mirror->n_slots
+                                        ? slots_judge(transfer, done == undo_done)
+                                        : client_error(-r));
+}
+
+/* The slot of a leg that refused what another one took, or -1. */
+static int slot_to_undo_for(const struct transfer *transfer)
+{
+        const struct mirror *mirror = &transfer->mirror;
+        bool taken = false;
+        int refused = -1;
+
+        for (unsigned int i = 0; i < mirror->n_slots; i++) {
+                if (!leg_is_active(&transfer->export->legs[mirror->leg[i]]))
+                        continue;
+                if (mirror->error[i] == 0)
+                        taken = true;
+                else if (export_error_is_harmless(mirror->error[i]))
+                        refused = (int)i;
+        }
+        return taken ? refused : -1;
+}
+
+/* Read what was there before, from the leg in the slot. */
+static void undo_begin(struct transfer *transfer, unsigned int slot)
+{
+        struct mirror *mirror = &transfer->mirror;
+        struct dm_io_request request = {
+                .op = DM_IO_READ,
+                .mem = { .type = DM_IO_PAGE_LIST, .ptr.pl = mirror->pages },
+                .notify = { .fn = undo_read, .context = transfer },
+                .client = transfer->export->io,
+                .queue = transfer->thread->queue,
+        };
+        struct io_region region = leg_region(&transfer->export->legs[mirror->leg[slot]],
+                                             mirror->offset, mirror->length);
+
+        if (dm_io(&request, 1, &region, NULL) < 0)
+                mirror_finish(transfer, slots_judge(transfer, false));
+}
+
+static void undo_read(unsigned long error, void *context)
+{
+        struct transfer *transfer = context;
+        struct mirror *mirror = &transfer->mirror;
+
+        if (error) {
+                mirror_finish(transfer, slots_judge(transfer, false));
+                return;
+        }
+        mirror->n_sent = 0;
+        for (unsigned int i = 0; i < mirror->n_slots; i++)
+                if (mirror->error[i] == 0)
+                        mirror->sent[mirror->n_sent++] = (uint8_t)i;
+        slots_send(transfer, DM_IO_WRITE, mirror->pages, 0, undo_done);
+}
+
+static void undo_done(unsigned long error, void *context)
+{
+        struct transfer *transfer = context;
+
+        slots_collect(&transfer->mirror, error);
+        mirror_finish(transfer, slots_judge(transfer, true));
 }
 
 static void write_done(unsigned long error, void *context)
 {
         struct transfer *transfer = context;
+        struct mirror *mirror = &transfer->mirror;
+        int slot;
 
-        if (!error && transfer->mirror.n_sent == transfer->mirror.n_slots) {
+        if (!error && mirror->n_sent == mirror->n_slots) {
                 mirror_finish(transfer, 0);
                 return;
         }
-        slots_collect(&transfer->mirror, error);
-        mirror_finish(transfer, slots_judge(transfer));
+        slots_collect(mirror, error);
+        slot = mirror->may_undo ? slot_to_undo_for(transfer) : -1;
+        if (slot >= 0)
+                undo_begin(transfer, (unsigned int)slot);
+        else
+                mirror_finish(transfer, slots_judge(transfer, false));
 }
 
 static void mirror_begin(struct transfer *transfer, uint64_t offset, uint64_t length,
@@ -245,6 +322,7 @@ static void mirror_begin(struct transfer *transfer, uint64_t offset, uint64_t le
         mirror->then = then;
         mirror->offset = offset;
         mirror->length = length;
+        mirror->may_undo = false;
         slots_fill(transfer);
 }
 
@@ -252,6 +330,8 @@ void mirror_write(struct transfer *transfer, uint64_t offset, uint64_t length,
                   struct page_list *pages, unsigned int flags, mirror_fn then)
 {
         mirror_begin(transfer, offset, length, then);
+        transfer->mirror.pages = pages;
+        transfer->mirror.may_undo = true;
         slots_send(transfer, DM_IO_WRITE, pages, flags, write_done);
 }
 
@@ -270,7 +350,7 @@ static void zero_done(unsigned long error, void *context)
         if (mirror->n_sent > 0)
                 slots_send(transfer, DM_IO_WRITE, &zeroes, 0, write_done);
         else
-                mirror_finish(transfer, error ? slots_judge(transfer) : 0);
+                mirror_finish(transfer, error ? slots_judge(transfer, false) : 0);
 }
 
 void mirror_zero(struct transfer *transfer, uint64_t offset, uint64_t length, mirror_fn then)
@@ -289,7 +369,7 @@ static void flush_done(unsigned long error, void *context)
         for (unsigned int i = 0; i < mirror->n_slots; i++)
                 if (mirror->error[i] == EOPNOTSUPP || mirror->error[i] == EINVAL)
                         mirror->error[i] = 0;
-        mirror_finish(transfer, error ? slots_judge(transfer) : 0);
+        mirror_finish(transfer, error ? slots_judge(transfer, false) : 0);
 }
 
 void mirror_flush(struct transfer *transfer, mirror_fn then)

@@ -12,10 +12,13 @@
  * A read goes to the first active leg, and on an error to the next, each once. Read errors are
  * counted but fail no leg: what it has is as good as before.
  *
- * Errors that speak of the request and not of the leg (unsupported, no memory) fail nothing;
- * they go to whoever asked.
+ * Errors that speak of the request and not of the leg (unsupported, invalid) fail nothing; they go
+ * to whoever asked. If other legs took such a write, they get back what the leg that refused it
+ * has, so that it was not done at all, and the legs are equal. Only a leg from which that cannot be
+ * read fails after all: better none than one that differs.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <dmio/io.h>
@@ -32,6 +35,7 @@ struct mirror {
         uint64_t length;
         uint64_t tried; /* reads: bit set for each leg that was asked */
         int first_error;
+        bool may_undo; /* writes: the pages may be used for what was there before */
 
         unsigned int n_slots;            /* legs of this request */
         unsigned int n_sent;             /* of them, those in the present dm_io() */
@@ -45,6 +49,7 @@ struct mirror {
 void mirror_read(struct transfer *transfer, uint64_t offset, uint64_t length,
                  struct page_list *pages, mirror_fn then);
 
+/* The pages are undefined afterwards, unless all went well. */
 void mirror_write(struct transfer *transfer, uint64_t offset, uint64_t length,
                   struct page_list *pages, unsigned int flags, mirror_fn then);
 

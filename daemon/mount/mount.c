@@ -144,6 +144,7 @@ static struct mount *mount_alloc(struct model *model, const struct config *confi
                 mount->threads[i].mount = mount;
                 mount->threads[i].index = i;
                 mount->threads[i].session = (struct session)SESSION_NULL;
+                interrupts_init(&mount->threads[i].interrupts);
         }
         return mount;
 }
@@ -242,6 +243,7 @@ struct mount *mount_free(struct mount *mount)
         for (unsigned int i = 0; i < mount->n_threads; i++) {
                 session_unmount(&mount->threads[i].session);
                 session_deinit(&mount->threads[i].session);
+                interrupts_deinit(&mount->threads[i].interrupts);
         }
         handle_table_deinit(&mount->handles);
         mount->model->own_io = NULL;

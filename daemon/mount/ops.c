@@ -290,12 +290,20 @@ static int open_export(struct mount *mount, struct export *export, bool writing,
  * The flags of the reply: DIRECT_IO sends requests as they are, past the page cache;
  * PARALLEL_DIRECT_WRITES spares writers each other's inode lock, and libfuse has no word for it, so
  * the reply is made here; NOFLUSH saves a request at each close, for which there is nothing to do.
+ *
+ * Of an export with cache=page, files opened without O_DIRECT are read and written through the page
+ * cache, which the kernel keeps until the next open.
  */
+static uint32_t open_flags(const struct export *export, int flags)
+{
+        if (export && export->cache == EXPORT_CACHE_PAGE && !(flags & O_DIRECT))
+                return FOPEN_NOFLUSH;
+        return FOPEN_DIRECT_IO | FOPEN_NOFLUSH | FOPEN_PARALLEL_DIRECT_WRITES;
+}
+
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-        struct fuse_open_out out = {
-                .open_flags = FOPEN_DIRECT_IO | FOPEN_NOFLUSH | FOPEN_PARALLEL_DIRECT_WRITES,
-        };
+        struct fuse_open_out out = {};
         bool writing = (fi->flags & O_ACCMODE) != O_RDONLY;
         struct mount *mount = request_mount(req);
         struct peer peer = request_peer(req);
@@ -303,6 +311,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         int r;
 
         r = request_export(req, ino, &export);
+        out.open_flags = open_flags(export, fi->flags);
         if (r < 0)
                 r = -ESTALE; /* removed since it was looked up: the kernel looks again */
         else if (export)

@@ -84,11 +84,20 @@ static void thread_process_init(struct queue_thread *thread, const struct fuse_i
                                                                 "with us: %m"));
 }
 
+static void thread_process_interrupt(struct queue_thread *thread, const struct fuse_in_header *in,
+                                     size_t length)
+{
+        const struct fuse_interrupt_in *interrupt = (const void *)(in + 1);
+
+        if (length >= sizeof(*in) + sizeof(*interrupt))
+                interrupts_received(thread, interrupt->unique);
+}
+
 /*
  * INTERRUPT and FORGET are not answered, and libfuse does not get to see them. An INTERRUPT of a
  * request that it does not know, for example because another thread has it, would be kept and
- * refused at every later request, for the kernel to send again; our requests end as soon as the
- * devices are done, interrupted or not. Nobody counts lookups, so nobody counts FORGETs.
+ * refused at every later request, for the kernel to send again. Nobody counts lookups, so nobody
+ * counts FORGETs.
  */
 static void thread_process_request(struct queue_thread *thread, struct window *window,
                                    size_t length)
@@ -102,9 +111,12 @@ static void thread_process_request(struct queue_thread *thread, struct window *w
                 log_debug("Received a request of %zu bytes that makes no sense", length);
                 return;
         }
-        if (in->opcode == FUSE_INTERRUPT || in->opcode == FUSE_FORGET ||
-            in->opcode == FUSE_BATCH_FORGET)
+        if (in->opcode == FUSE_FORGET || in->opcode == FUSE_BATCH_FORGET)
                 return;
+        if (in->opcode == FUSE_INTERRUPT) {
+                thread_process_interrupt(thread, in, length);
+                return;
+        }
         if (in->opcode == FUSE_INIT) {
                 thread_process_init(thread, in, length);
                 return;
@@ -285,7 +297,8 @@ static int thread_process(struct queue_thread *thread)
         int r;
 
         begin = now_usec();
-        r = dmio_queue_process(thread->queue, -1, spin);
+        r = dmio_queue_process(thread->queue, interrupts_timeout(thread), spin);
+        interrupts_answer(thread);
         elapsed = now_usec() - begin;
 
         if (elapsed <= thread->mount->spin_usec + (spin > 0 ? 0 : WAKE_USEC))
@@ -333,6 +346,7 @@ static int thread_set_up(struct queue_thread *thread)
         r = dmio_queue_create(mount->model->engine, &thread->queue);
         if (r < 0)
                 return log_error_errno(r, "Cannot create a queue: %m");
+        interrupts_open(thread);
 
         if (thread->index > 0) {
                 r = session_replay_init(&thread->session, mount->init, mount->init_size);
@@ -352,6 +366,7 @@ static void thread_clean_up(struct queue_thread *thread)
         for (unsigned int i = 0; i < thread->n_windows; i++)
                 dmio_pages_put(thread->mount->io, thread->windows[i].pages);
         transfers_free(thread);
+        interrupts_close(thread);
         (void)dmio_queue_destroy(thread->queue);
         free(thread->scratch);
 }
@@ -393,6 +408,7 @@ int queue_thread_start(struct queue_thread *thread)
         sigset_t all, previous;
         int r;
 
+        list_init(&thread->active);
         list_init(&thread->spare);
         thread->drained = true; /* nobody has asked */
         thread->drain_task.fn = drain_task;

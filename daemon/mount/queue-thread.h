@@ -19,6 +19,7 @@
 
 #include <dmio/dmio.h>
 
+#include "mount/interrupt.h"
 #include "mount/session.h"
 #include "util/list.h"
 
@@ -70,8 +71,10 @@ struct queue_thread {
         uint64_t current_unique;
         char *scratch; /* a request in one piece, should its window not be */
 
-        struct list spare;        /* struct transfer.link: to be used again */
+        struct list active;       /* struct transfer.link: under way */
+        struct list spare;        /* the same: to be used again */
         unsigned int n_transfers; /* under way */
+        struct interrupts interrupts;
 
         unsigned int n_parked;    /* transfers whose payload waits in pages of the mount */
         unsigned int extra_pages; /* reserved for them beyond PARKED_PAGES */

@@ -2,8 +2,8 @@
 
 /*
  * One list of ranges in the order in which they came, and in each a count of the earlier ones that
- * it overlaps. Entering counts them, leaving takes one from all later ones that overlap; whoever
- * reaches 0 holds its range.
+ * are in its way. Entering counts them, leaving takes one from all later ones that it was in the
+ * way of; whoever reaches 0 holds its range.
  *
  * Both walk the list. It is as long as the writes of one export that are in flight, at most a few
  * hundred, and the usual length is a handful: a tree would cost more than it saves.
@@ -26,6 +26,12 @@ void range_lock_deinit(struct range_lock *lock)
         pthread_mutex_destroy(&lock->lock);
 }
 
+static bool in_the_way(const struct range *a, const struct range *b)
+{
+        return !(a->shared && b->shared) &&
+               ranges_overlap(a->offset, a->length, b->offset, b->length);
+}
+
 bool range_lock_acquire(struct range_lock *lock, struct range *range)
 {
         struct range *earlier;
@@ -33,7 +39,7 @@ bool range_lock_acquire(struct range_lock *lock, struct range *range)
 
         pthread_mutex_lock(&lock->lock);
         list_for_each (earlier, &lock->ranges, link)
-                if (ranges_overlap(earlier->offset, earlier->length, range->offset, range->length))
+                if (in_the_way(earlier, range))
                         n_before++;
         range->n_before = n_before;
         list_append(&lock->ranges, &range->link);
@@ -51,7 +57,7 @@ void range_lock_release(struct range_lock *lock, struct range *range)
         for (struct list *link = range->link.next; link != &lock->ranges; link = link->next) {
                 struct range *later = container_of(link, struct range, link);
 
-                if (!ranges_overlap(range->offset, range->length, later->offset, later->length))
+                if (!in_the_way(range, later))
                         continue;
                 if (--later->n_before == 0)
                         dmio_queue_post(later->queue, &later->task);

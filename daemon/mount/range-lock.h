@@ -6,6 +6,9 @@
  * waits for it; writes that overlap nothing never wait. So overlapping writes reach all legs in
  * the same order, and a read-modify-write sees no half of another one.
  *
+ * Reads enter only where a device would show them half of a write. Their ranges are shared: they
+ * wait for writes, and writes for them, but they do not wait for each other.
+ *
  * Ranges are in bytes. Waiting costs no thread: the owner's task is posted to its queue when its
  * turn has come. Waiters are served in the order in which they came; a range waits for earlier
  * waiters that it overlaps, too, so nobody is overtaken for ever.
@@ -28,7 +31,8 @@ struct range {
         struct list link;
         uint64_t offset;
         uint64_t length;
-        unsigned int n_before; /* earlier ranges that overlap and are not yet unlocked */
+        bool shared;
+        unsigned int n_before; /* earlier ranges in the way that are not yet unlocked */
         struct dmio_queue *queue;
         struct dmio_task task; /* task.fn is set by the caller: the range is now held */
 };
@@ -37,8 +41,8 @@ void range_lock_init(struct range_lock *lock);
 void range_lock_deinit(struct range_lock *lock);
 
 /*
- * Enter @range, whose offset, length, queue and task.fn are set. Returns true if it is held at
- * once; false if task.fn will be run on the queue when it is.
+ * Enter @range, whose offset, length, shared, queue and task.fn are set. Returns true if it is held
+ * at once; false if task.fn will be run on the queue when it is.
  */
 bool range_lock_acquire(struct range_lock *lock, struct range *range);
 

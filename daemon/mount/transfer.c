@@ -43,7 +43,10 @@ int transfer_new(struct queue_thread *thread, struct fuse_req *req, struct expor
         transfer->export = export;
         transfer->flags = 0;
         transfer->edges[0].used = transfer->edges[1].used = false;
+        transfer->of_cache = false;
         thread->n_transfers++;
+        list_append(&thread->active, &transfer->link);
+        interrupts_transfer_begins(transfer);
 
         *ret = transfer;
         return 0;
@@ -85,7 +88,9 @@ void transfer_end(struct transfer *transfer)
         struct queue_thread *thread = transfer->thread;
 
         transfer_leave_export(transfer);
+        interrupts_transfer_ends(transfer);
         thread->n_transfers--;
+        list_unlink(&transfer->link);
         list_prepend(&thread->spare, &transfer->link);
 }
 
@@ -104,7 +109,17 @@ void transfer_reply_error(struct transfer *transfer, int error)
         fuse_req_t req = transfer->req;
 
         transfer_end(transfer);
-        fuse_reply_err(req, -error);
+        if (req)
+                fuse_reply_err(req, -error);
+}
+
+/* Nobody waits for it any more. Ends it and returns true if so. */
+static bool transfer_is_over(struct transfer *transfer)
+{
+        if (transfer->req)
+                return false;
+        transfer_end(transfer);
+        return true;
 }
 
 /* ENOENT: who asked is gone. */
@@ -133,6 +148,7 @@ static void transfer_reply(struct transfer *transfer, unsigned int n_iov, size_t
                 .fn = reply_done,
         };
         fuse_reply_none(transfer->req);
+        transfer->req = NULL;
         dmio_queue_submit(transfer->thread->queue, &transfer->reply);
 }
 
@@ -140,12 +156,16 @@ void transfer_reply_data(struct transfer *transfer, uint64_t skip, uint64_t leng
 {
         size_t n_iov;
 
+        if (transfer_is_over(transfer))
+                return;
         n_iov = page_list_to_iovec(transfer->data, skip, length, transfer->iov + 1);
         transfer_reply(transfer, (unsigned int)(1 + n_iov), length);
 }
 
 void transfer_reply_written(struct transfer *transfer, uint64_t length)
 {
+        if (transfer_is_over(transfer))
+                return;
         transfer_leave_export(transfer);
         transfer->write_out = (struct fuse_write_out){ .size = (uint32_t)length };
         transfer->iov[1] = (struct iovec){ &transfer->write_out, sizeof(transfer->write_out) };
@@ -157,7 +177,8 @@ static void pages_granted(struct dmio_page_wait *wait, struct page_list *pages)
         struct transfer *transfer = container_of(wait, struct transfer, wait);
 
         transfer->pages = transfer->data = pages;
-        transfer->have_pages(transfer);
+        if (!transfer_is_over(transfer))
+                transfer->have_pages(transfer);
 }
 
 bool transfer_get_pages(struct transfer *transfer, unsigned int n_pages)
@@ -189,14 +210,16 @@ static void range_granted(struct dmio_task *task)
 {
         struct transfer *transfer = container_of(task, struct transfer, range.task);
 
-        transfer->have_range(transfer);
+        if (!transfer_is_over(transfer))
+                transfer->have_range(transfer);
 }
 
-void transfer_lock_range(struct transfer *transfer, transfer_step_fn then)
+void transfer_lock_range(struct transfer *transfer, bool shared, transfer_step_fn then)
 {
         transfer->have_range = then;
         transfer->range.offset = transfer->begin;
         transfer->range.length = transfer->end - transfer->begin;
+        transfer->range.shared = shared;
         transfer->range.queue = transfer->thread->queue;
         transfer->range.task.fn = range_granted;
         transfer->in_range = true;
@@ -224,6 +247,8 @@ static void edge_read(struct transfer *transfer, int error)
                 transfer_reply_error(transfer, error);
                 return;
         }
+        if (transfer_is_over(transfer))
+                return;
 
         while (transfer->edge < 2 && !edge->used)
                 edge = &transfer->edges[++transfer->edge];

@@ -6,10 +6,13 @@
  *
  *      pages -> range lock -> edges -> legs -> reply
  *
- * Reads skip the range lock and the edges; writes of whole blocks skip the edges. A transfer never
- * waits for the range lock without having its pages, so whoever holds a range can always go on. All
- * of a transfer happens on one queue thread; memory is used again, so a steady load allocates
- * nothing here.
+ * Reads skip the range lock (but see io-ops.c) and the edges; writes of whole blocks skip the
+ * edges. A transfer never waits for the range lock without having its pages, so whoever holds a
+ * range can always go on. All of a transfer happens on one queue thread; memory is used again, so a
+ * steady load allocates nothing here.
+ *
+ * A request that hangs may have been answered before its time (interrupt.h). The transfer then goes
+ * on to where the next step would be one to the legs, and ends.
  *
  * While it exists the export is held by export_begin(), and so is the client whose pages it uses.
  */
@@ -39,8 +42,10 @@ typedef void (*transfer_step_fn)(struct transfer *transfer);
 struct transfer {
         struct list link;
         struct queue_thread *thread;
-        struct fuse_req *req;
+        struct fuse_req *req; /* NULL once it is answered */
         uint64_t unique;
+        uint64_t interrupted_usec; /* when the kernel said so; 0: not, or it has been answered */
+        bool of_cache;             /* the page cache asks, not a program */
         struct export *export;
 
         uint64_t offset; /* what was asked for, in bytes */
@@ -48,7 +53,7 @@ struct transfer {
         uint64_t begin; /* the same in whole blocks */
         uint64_t end;
         unsigned int flags; /* of dm_io() */
-        int mode;           /* of fallocate(2) */
+        uint64_t fh;        /* of fsync(2): the open file */
 
         struct page_list *pages;  /* all of them; the client's */
         struct page_list *data;   /* among them, those of [begin, end) */
@@ -101,8 +106,9 @@ void transfer_wait_pages(struct transfer *transfer, unsigned int n_pages, transf
 void transfer_park(struct transfer *transfer, struct page_list *payload);
 void transfer_unpark(struct transfer *transfer);
 
-/* Enter the range [begin, end) and go on with @then, at once or later. */
-void transfer_lock_range(struct transfer *transfer, transfer_step_fn then);
+/* Enter the range [begin, end), @shared with others that only read, and go on with @then, at once
+ * or later. */
+void transfer_lock_range(struct transfer *transfer, bool shared, transfer_step_fn then);
 
 /* Leave it; what follows (giving back pages, the reply) needs it no more. */
 void transfer_unlock_range(struct transfer *transfer);

@@ -62,7 +62,7 @@ expect "a program builds with pkg-config's flags" \
 image=$(make_image 16K)
 version=$(LD_LIBRARY_PATH=$libdir "$WORK/program" "$image")
 expect_eq "it runs, and knows the version" "$version" "$(pkg-config --modversion libdmio)"
-expect_eq "its bytes are on the image" "$(tail -c +4097 "$image" | head -c 4096 | tr -d B | wc -c)" 0
+expect_eq "its bytes are on the image" "$(count_others "$image" 4096 4096 B)" 0
 
 # --- headers
 languages=("c:$cc -std=c11 -x c")

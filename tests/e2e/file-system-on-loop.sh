@@ -20,8 +20,7 @@ for direct in on off; do
     a=$(make_image 64M "a-$direct.img")
     b=$(make_image 70M "b-$direct.img")
     file=$(create_export alice "$direct" "$a:0+131072" "$b:8192+131072")
-    loop=$(losetup -f --show --direct-io=$direct "$file")
-    defer losetup -d "$loop"
+    loop=$(make_loop "$file" 512 --direct-io=$direct)
     expect_eq "direct-io=$direct is on the loop device" \
         "$(losetup -n -O DIO "$loop" | tr -d ' ')" "$([ $direct = on ] && echo 1 || echo 0)"
     expect "mkfs, direct-io=$direct" mkfs.ext4 -q "$loop"
@@ -34,15 +33,14 @@ for direct in on off; do
     ok "fio verifies on it"
     fstrim "$WORK/fs" || true # where the loop device offers it
     expect "umount" umount "$WORK/fs"
+    wait_for 20 loop_is_idle "$loop"
     expect "fsck" fsck.ext4 -f -n "$loop"
     expect "mount again" mount "$loop" "$WORK/fs"
     expect "the files are what they were" sh -c "cd '$WORK/fs/files' && sha256sum --quiet -c '$WORK/sums'"
     umount "$WORK/fs"
-    losetup -d "$loop"
-    detached() {
-        [ -z "$(losetup -n -O BACK-FILE "$loop" 2>/dev/null)" ]
-    }
-    wait_for 10 detached
+    number=$(loop_number "$loop")
+    end_loop "$loop" "$number"
+    wait_for 10 loop_is_gone "$loop" "$number"
     ctl_ok RemoveExport "{\"client\":\"alice\",\"name\":\"$direct\"}" >/dev/null
     ok "the export is free afterwards"
     expect "the legs are equal" cmp -n 67108864 "$a" "$b" 0 4194304

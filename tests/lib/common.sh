@@ -212,24 +212,45 @@ make_image() {
     printf '%s\n' "$path"
 }
 
-# make_loop IMAGE [SECTOR-SIZE]: a loop device on it; prints its path.
+# make_loop IMAGE [SECTOR-SIZE [OPTION...]]: a loop device on it; prints its path.
 make_loop() {
     local device
-    device=$(losetup -f --show --sector-size "${2:-512}" "$1")
-    defer losetup -d "$device"
+    device=$(losetup -f --show --sector-size "${2:-512}" "${@:3}" "$1")
+    defer end_loop "$device" "$(loop_number "$device")"
     printf '%s\n' "$device"
 }
 
-# make_bad_leg SIZE FIRST END [both|read|write]: a file of SIZE bytes in which operations that touch
-# the bytes from FIRST up to END fail with EIO. Prints its path; image_of PATH is where the bytes lie.
+# A number that no other use of any loop device has.
+loop_number() {
+    cat "/sys/block/${1##*/}/diskseq"
+}
+
+# end_loop DEVICE [NUMBER]: with the number, unless it has gone already, and perhaps to somebody else.
+end_loop() {
+    if [ $# = 1 ] || [ "$(loop_number "$1")" = "$2" ]; then losetup -d "$1"; fi
+}
+
+# Nowhere mounted: another mount namespace, made while it was mounted here, may still have it.
+loop_is_idle() {
+    python3 -c 'import os, sys; os.open(sys.argv[1], os.O_RDONLY | os.O_EXCL)' "$1"
+}
+
+# loop_is_gone DEVICE NUMBER
+loop_is_gone() {
+    [ "$(loop_number "$1")" != "$2" ] || [ ! -e "/sys/block/${1##*/}/loop/backing_file" ]
+}
+
+# make_bad_leg SIZE FIRST END [both|read|write [ERRNO]]: a file of SIZE bytes in which operations that
+# touch the bytes from FIRST up to END fail with EIO, or another one that nbdkit knows. Prints its path; image_of PATH is where the bytes lie.
 make_bad_leg() {
-    local size=$1 first=$2 end=$3 which=${4:-both} dir bad read_bad= write_bad=
+    local size=$1 first=$2 end=$3 which=${4:-both} errno=${5:-EIO} dir bad read_bad= write_bad=
     require_cmd nbdfuse nbdkit >&2
     dir=$(mktemp -d "$WORK/bad.XXXXXX")
     truncate -s "$size" "$dir.image"
-    bad="if [ \$4 -lt $end ] && [ \$((\$4 + \$3)) -gt $first ]; then echo 'EIO bad' >&2; exit 1; fi; "
+    bad="if [ \$4 -lt $end ] && [ \$((\$4 + \$3)) -gt $first ]; then echo '$errno bad' >&2; exit 1; fi; "
     [ "$which" = write ] || read_bad=$bad
-    [ "$which" = read ] || write_bad=$bad
+    # nbdkit wants its bytes to be taken, or it tells of EIO.
+    [ "$which" = read ] || write_bad=${bad/then/then cat >/dev/null;}
     # shellcheck disable=SC2016 # nbdkit's own shell expands these
     nbdfuse "$dir/leg" [ nbdkit --exit-with-parent -f eval "get_size=echo $size" \
         can_write='exit 0' can_flush='exit 0' flush='exit 0' \
@@ -240,6 +261,24 @@ make_bad_leg() {
     defer end_process $!
     wait_for 10 test -f "$dir/leg"
     printf '%s\n' "$dir/leg"
+}
+
+# make_fallible_leg SIZE: a file of SIZE bytes whose writes fail with EIO while PATH-ITS-FOLDER.fail is
+# there (see fail_leg); what it read it keeps reading. Prints its path, image_of as above.
+make_fallible_leg() {
+    local dir
+    require_cmd nbdfuse nbdkit >&2
+    dir=$(mktemp -d "$WORK/fallible.XXXXXX")
+    truncate -s "$1" "$dir.image"
+    nbdfuse "$dir/leg" [ nbdkit --exit-with-parent -f --filter=error file "$dir.image" \
+        error-pwrite=EIO error-pwrite-rate=100% error-file="$dir.fail" ] >"$dir.log" 2>&1 </dev/null &
+    defer end_process $!
+    wait_for 10 test -f "$dir/leg"
+    printf '%s\n' "$dir/leg"
+}
+
+fail_leg() {
+    : >"${1%/leg}.fail"
 }
 
 image_of() {

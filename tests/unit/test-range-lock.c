@@ -60,15 +60,22 @@ static void granted(struct dmio_task *task)
         container_of(task, struct waiter, range.task)->n_granted++;
 }
 
-static bool enter(struct fixture *f, struct waiter *waiter, uint64_t offset, uint64_t length)
+static bool enter_as(struct fixture *f, struct waiter *waiter, uint64_t offset, uint64_t length,
+                     bool shared)
 {
         *waiter = (struct waiter){
                 .range = { .offset = offset,
                            .length = length,
+                           .shared = shared,
                            .queue = f->queue,
                            .task.fn = granted },
         };
         return range_lock_acquire(&f->lock, &waiter->range);
+}
+
+static bool enter(struct fixture *f, struct waiter *waiter, uint64_t offset, uint64_t length)
+{
+        return enter_as(f, waiter, offset, length, false);
 }
 
 static void leave(struct fixture *f, struct waiter *waiter)
@@ -187,7 +194,29 @@ static void leaving_lets_all_go_on_that_waited_for_nobody_else(void **state)
                 leave(f, &parts[i]);
 }
 
-/* Random traffic against the rule itself: no two that hold overlap, and all get their turn. */
+static void shared_ranges_wait_for_others_and_others_for_them(void **state)
+{
+        struct fixture *f = *state;
+        struct waiter reader, second, writer, late;
+
+        assert_true(enter_as(f, &reader, 0, 512, true));
+        assert_true(enter_as(f, &second, 0, 1024, true));
+        assert_false(enter(f, &writer, 511, 512));
+        assert_false(enter_as(f, &late, 512, 512, true));
+        leave(f, &reader);
+        run_posted(f);
+        assert_int_equal(writer.n_granted, 0);
+        leave(f, &second);
+        wait_granted(f, &writer);
+        run_posted(f);
+        assert_int_equal(late.n_granted, 0);
+        leave(f, &writer);
+        wait_granted(f, &late);
+        leave(f, &late);
+}
+
+/* Random traffic against the rule itself: no two that hold overlap, unless both are
+ * shared, and all get their turn. */
 static void no_two_holders_overlap(void **state)
 {
         enum { N = 32, ROUNDS = 20000, BLOCKS = 128 };
@@ -208,7 +237,7 @@ static void no_two_holders_overlap(void **state)
 
                         waiters[i].n_granted = 0;
                         in[i] = true;
-                        if (enter(f, &waiters[i], offset, length))
+                        if (enter_as(f, &waiters[i], offset, length, i % 4 == 0))
                                 waiters[i].n_granted = 1;
                 } else if (waiters[i].n_granted > 0) {
                         leave(f, &waiters[i]);
@@ -222,7 +251,8 @@ static void no_two_holders_overlap(void **state)
                                 continue;
                         assert_int_equal(waiters[a].n_granted, 1);
                         for (unsigned int b = a + 1; b < N; b++)
-                                if (in[b] && waiters[b].n_granted > 0)
+                                if (in[b] && waiters[b].n_granted > 0 &&
+                                    !(waiters[a].range.shared && waiters[b].range.shared))
                                         assert_false(ranges_overlap(
                                                 waiters[a].range.offset, waiters[a].range.length,
                                                 waiters[b].range.offset, waiters[b].range.length));
@@ -259,6 +289,8 @@ int main(void)
                 cmocka_unit_test_setup_teardown(nobody_overtakes_a_waiter_that_it_overlaps, set_up,
                                                 tear_down),
                 cmocka_unit_test_setup_teardown(leaving_lets_all_go_on_that_waited_for_nobody_else,
+                                                set_up, tear_down),
+                cmocka_unit_test_setup_teardown(shared_ranges_wait_for_others_and_others_for_them,
                                                 set_up, tear_down),
                 cmocka_unit_test_setup_teardown(no_two_holders_overlap, set_up, tear_down),
         };
