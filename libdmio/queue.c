@@ -385,6 +385,8 @@ static int queue_spin(struct dmio_queue *queue, unsigned int spin_us)
                         queue->ops->reap(queue->backend);
                 } else if (now_us() >= end) {
                         break;
+                } else {
+                        (void)sched_yield(); /* what is waited for may want this processor */
                 }
         }
         return r;
