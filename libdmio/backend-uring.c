@@ -82,6 +82,7 @@ static int uring_open(struct dmio_queue *queue, unsigned int depth, void **ret)
         if (r < 0)
                 return r;
         (void)io_uring_ring_dontfork(&uring->ring);
+        (void)io_uring_register_ring_fd(&uring->ring);
         uring_buffers_init(&uring->buffers, &uring->ring, &queue->engine->pool.arena);
         *ret = DMIO_TAKE(uring);
         return 0;
@@ -131,7 +132,10 @@ static void uring_notify(void *backend)
 /* What one read or write transfers at most; a longer length does not fit the ring's 32 bits. */
 #define MAX_RW_COUNT ((size_t)0x7ffff000)
 
-/* Memory in one piece of the pool goes by the buffer that is registered for it. */
+/*
+ * Memory in one piece of the pool goes by the buffer that is registered for it. Only to devices:
+ * /dev/fuse refuses such memory (EINVAL).
+ */
 static void prep_rw(struct uring *uring, struct io_uring_sqe *sqe, const struct dmio_op *op, int fd,
                     bool write)
 {

@@ -132,14 +132,18 @@ static void reply_done(struct dmio_op *op, int result)
         transfer_end(transfer);
 }
 
-/* The header and what is in iov from 1 on. libfuse only has to forget the request. */
-static void transfer_reply(struct transfer *transfer, unsigned int n_iov, size_t length)
+/*
+ * The first @head bytes of out, and what is in iov from 1 on; together @length bytes behind the
+ * header. libfuse only has to forget the request.
+ */
+static void transfer_reply(struct transfer *transfer, size_t head, unsigned int n_iov,
+                           size_t length)
 {
-        transfer->out = (struct fuse_out_header){
-                .len = (uint32_t)(sizeof(transfer->out) + length),
+        transfer->out.header = (struct fuse_out_header){
+                .len = (uint32_t)(sizeof(transfer->out.header) + length),
                 .unique = transfer->unique,
         };
-        transfer->iov[0] = (struct iovec){ &transfer->out, sizeof(transfer->out) };
+        transfer->iov[0] = (struct iovec){ &transfer->out, head };
         transfer->reply = (struct dmio_op){
                 .type = DMIO_OP_WRITEV,
                 .fd = transfer->thread->session.fd,
@@ -159,7 +163,7 @@ void transfer_reply_data(struct transfer *transfer, uint64_t skip, uint64_t leng
         if (transfer_is_over(transfer))
                 return;
         n_iov = page_list_to_iovec(transfer->data, skip, length, transfer->iov + 1);
-        transfer_reply(transfer, (unsigned int)(1 + n_iov), length);
+        transfer_reply(transfer, sizeof(transfer->out.header), (unsigned int)(1 + n_iov), length);
 }
 
 void transfer_reply_written(struct transfer *transfer, uint64_t length)
@@ -167,9 +171,8 @@ void transfer_reply_written(struct transfer *transfer, uint64_t length)
         if (transfer_is_over(transfer))
                 return;
         transfer_leave_export(transfer);
-        transfer->write_out = (struct fuse_write_out){ .size = (uint32_t)length };
-        transfer->iov[1] = (struct iovec){ &transfer->write_out, sizeof(transfer->write_out) };
-        transfer_reply(transfer, 2, sizeof(transfer->write_out));
+        transfer->out.written = (struct fuse_write_out){ .size = (uint32_t)length };
+        transfer_reply(transfer, sizeof(transfer->out), 1, sizeof(transfer->out.written));
 }
 
 static void pages_granted(struct dmio_page_wait *wait, struct page_list *pages)

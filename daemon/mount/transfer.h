@@ -72,8 +72,11 @@ struct transfer {
         struct mirror mirror; /* the request to the legs */
 
         struct dmio_op reply;
-        struct fuse_out_header out;
-        struct fuse_write_out write_out;
+        struct {
+                struct fuse_out_header header;
+                struct fuse_write_out
+                        written; /* of a WRITE: right behind it, one piece for the kernel */
+        } out;
         struct iovec iov[1 + DMIO_PAGES_MAX];
 };
 
