@@ -19,6 +19,7 @@
 #include "mount/mount-internal.h"
 #include "mount/page-list.h"
 #include "mount/transfer.h"
+#include "mount/write-steps.h"
 #include "util/macros.h"
 
 /*
@@ -28,8 +29,7 @@
  */
 #define MOVE_MIN ((size_t)32 * 1024)
 
-/* The open file, or NULL after answering: EBADF, or ENODEV if what it shows has been removed. */
-static struct open_file *find_file(fuse_req_t req, const struct fuse_file_info *fi)
+struct open_file *io_find_file(fuse_req_t req, const struct fuse_file_info *fi)
 {
         struct queue_thread *thread = fuse_req_userdata(req);
         struct open_file *file;
@@ -51,7 +51,6 @@ static struct transfer *begin(fuse_req_t req, struct export *export, uint64_t of
                               uint64_t length)
 {
         struct transfer *transfer;
-        uint64_t block;
         int r;
 
         r = transfer_new(fuse_req_userdata(req), req, export, &transfer);
@@ -60,17 +59,8 @@ static struct transfer *begin(fuse_req_t req, struct export *export, uint64_t of
                 return NULL;
         }
 
-        block = transfer_block(transfer);
-        transfer->offset = offset;
-        transfer->length = length;
-        transfer->begin = round_down(offset, block);
-        transfer->end = round_up(offset + length, block);
+        transfer_cover(transfer, offset, length);
         return transfer;
-}
-
-static unsigned int pages_of(uint64_t bytes)
-{
-        return (unsigned int)DIV_ROUND_UP(bytes, DMIO_PAGE_SIZE);
 }
 
 /* Reading */
@@ -112,7 +102,7 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
         unsigned int n_pages;
         uint64_t length;
 
-        file = find_file(req, fi);
+        file = io_find_file(req, fi);
         if (!file)
                 return;
 
@@ -129,7 +119,7 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
 
         /* The kernel says for whom it reads, unless it is for the page cache. */
         transfer->of_cache = fi->lock_owner == 0;
-        n_pages = pages_of(transfer->end - transfer->begin);
+        n_pages = transfer_pages_of(transfer->end - transfer->begin);
         if (n_pages > DMIO_PAGES_MAX)
                 transfer_reply_error(transfer, -EINVAL);
         else if (transfer_get_pages(transfer, n_pages))
@@ -140,95 +130,11 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
 
 /* Writing */
 
-/*
- * Which edges a change of [offset, offset + length) needs, in pages from @spare on. When both ends
- * lie in the same block, the first edge is both.
- */
-static void set_edges(struct transfer *transfer, struct page_list *spare)
-{
-        uint64_t block = transfer_block(transfer);
-        struct edge *head = &transfer->edges[0], *tail = &transfer->edges[1];
-
-        head->used = transfer->offset > transfer->begin;
-        head->offset = transfer->begin;
-        head->pages = spare;
-        tail->used = transfer->offset + transfer->length < transfer->end;
-        tail->offset = transfer->end - block;
-        tail->pages = head->used ? NULL : spare;
-        if (!head->used || !tail->used)
-                return;
-
-        if (head->offset == tail->offset) {
-                tail->used = false;
-                tail->pages = head->pages;
-        } else {
-                tail->pages = page_list_at(spare, pages_of(block));
-        }
-}
-
-static unsigned int edge_pages(const struct transfer *transfer)
-{
-        uint64_t end = transfer->offset + transfer->length;
-        unsigned int n_edges = (transfer->offset > transfer->begin) + (end < transfer->end);
-
-        return n_edges * pages_of(transfer_block(transfer));
-}
-
-static void write_done(struct transfer *transfer, int error)
-{
-        /* With O_DSYNC it was a flush as well. */
-        if (error < 0 && transfer->flags & DM_IO_FUA)
-                atomic_fetch_add(&transfer->export->flush_failures, 1);
-        if (error < 0)
-                transfer_reply_error(transfer, error);
-        else
-                transfer_reply_written(transfer, transfer->length);
-}
-
-static void write_send(struct transfer *transfer)
-{
-        mirror_write(transfer, transfer->begin, transfer->end - transfer->begin, transfer->data,
-                     transfer->flags, write_done);
-}
-
-/* Put what the write leaves alone around what it brings. */
-static void write_merge(struct transfer *transfer)
-{
-        uint64_t head = transfer->offset - transfer->begin;
-        uint64_t end = transfer->offset + transfer->length;
-        uint64_t tail = transfer->end - end;
-
-        if (head > 0)
-                page_list_copy(transfer->data, 0, transfer->edges[0].pages, 0, head);
-        if (tail > 0)
-                page_list_copy(transfer->data, end - transfer->begin, transfer->edges[1].pages,
-                               transfer_block(transfer) - tail, tail);
-        write_send(transfer);
-}
-
-static void write_locked(struct transfer *transfer)
-{
-        if (transfer->edges[0].used || transfer->edges[1].used)
-                transfer_read_edges(transfer, write_merge);
-        else
-                write_send(transfer);
-}
-
-static void write_fill(struct transfer *transfer, const struct page_list *payload)
-{
-        uint64_t begin_to_end = transfer->end - transfer->begin;
-
-        if (edge_pages(transfer) > 0)
-                set_edges(transfer, page_list_at(transfer->data, pages_of(begin_to_end)));
-        page_list_copy(transfer->data, transfer->offset - transfer->begin, payload, 0,
-                       transfer->length);
-}
-
 static void write_unpark(struct transfer *transfer)
 {
         write_fill(transfer, transfer->parked);
         transfer_unpark(transfer);
-        transfer_lock_range(transfer, false, write_locked);
+        write_start(transfer);
 }
 
 /*
@@ -245,7 +151,7 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
         unsigned int n_pages;
         uint64_t length;
 
-        file = find_file(req, fi);
+        file = io_find_file(req, fi);
         if (!file)
                 return;
         if (!file->export || file->export->read_only) {
@@ -272,24 +178,26 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
         if (fi->flags & O_DSYNC)
                 transfer->flags |= DM_IO_FUA;
 
-        n_pages = pages_of(transfer->end - transfer->begin) + edge_pages(transfer);
+        n_pages =
+                transfer_pages_of(transfer->end - transfer->begin) + transfer_edge_pages(transfer);
         if (n_pages > DMIO_PAGES_MAX || size > SESSION_MAX_WRITE) {
                 transfer_reply_error(transfer, -EINVAL);
-        } else if (length >= MOVE_MIN && edge_pages(transfer) == 0) {
+        } else if (length >= MOVE_MIN && transfer_edge_pages(transfer) == 0) {
                 struct page_list *payload = queue_thread_take_payload(thread, n_pages);
 
                 if (dmio_pages_move(thread->mount->io, file->export->io, payload) == 0) {
                         transfer->pages = transfer->data = payload;
-                        transfer_lock_range(transfer, false, write_locked);
+                        write_start(transfer);
                 } else {
                         transfer_park(transfer, payload);
                         transfer_wait_pages(transfer, n_pages, write_unpark);
                 }
         } else if (transfer_get_pages(transfer, n_pages)) {
                 write_fill(transfer, queue_thread_payload(thread));
-                transfer_lock_range(transfer, false, write_locked);
+                write_start(transfer);
         } else {
-                transfer_park(transfer, queue_thread_take_payload(thread, pages_of(length)));
+                transfer_park(transfer,
+                              queue_thread_take_payload(thread, transfer_pages_of(length)));
                 transfer_wait_pages(transfer, n_pages, write_unpark);
         }
 }
@@ -327,7 +235,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
         struct transfer *transfer;
         struct open_file *file;
 
-        file = find_file(req, fi);
+        file = io_find_file(req, fi);
         if (!file)
                 return;
         if (!file->export || file->export->read_only) {
@@ -402,7 +310,7 @@ static void zero_locked(struct transfer *transfer)
 
 static void zero_lock(struct transfer *transfer)
 {
-        set_edges(transfer, transfer->pages);
+        transfer_set_edges(transfer, transfer->pages);
         transfer_lock_range(transfer, false, zero_locked);
 }
 
@@ -424,7 +332,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
         unsigned int n_pages;
         uint64_t size;
 
-        file = find_file(req, fi);
+        file = io_find_file(req, fi);
         if (!file)
                 return;
         if (what != FALLOC_FL_PUNCH_HOLE && what != FALLOC_FL_ZERO_RANGE) {
@@ -453,7 +361,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
         if (!transfer)
                 return;
 
-        n_pages = edge_pages(transfer);
+        n_pages = transfer_edge_pages(transfer);
         if (n_pages > DMIO_PAGES_MAX)
                 transfer_reply_error(transfer, -EINVAL);
         else if (n_pages == 0)
@@ -473,7 +381,7 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct f
         struct open_file *file;
         off_t size;
 
-        file = find_file(req, fi);
+        file = io_find_file(req, fi);
         if (!file)
                 return;
 

@@ -8,6 +8,11 @@
 #define FUSE_USE_VERSION 314
 #include <fuse3/fuse_lowlevel.h>
 
+struct open_file;
+
+/* The open file, or NULL after answering: EBADF, or ENODEV if what it shows has been removed. */
+struct open_file *io_find_file(fuse_req_t req, const struct fuse_file_info *fi);
+
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi);
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
               struct fuse_file_info *fi);

@@ -31,6 +31,7 @@
 #include "model/describe.h"
 #include "model/export.h"
 #include "mount/attr.h"
+#include "mount/copy-range.h"
 #include "mount/directory.h"
 #include "mount/io-ops.h"
 #include "mount/mount-internal.h"
@@ -455,14 +456,6 @@ static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int command, void 
                      size_t out_size)
 {
         fuse_reply_err(req, ENOTTY);
-}
-
-/* With this answer the kernel copies by reading and writing. */
-static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in,
-                               struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t offset_out,
-                               struct fuse_file_info *fi_out, size_t length, int flags)
-{
-        fuse_reply_err(req, EOPNOTSUPP);
 }
 
 /*

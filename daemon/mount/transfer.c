@@ -39,7 +39,8 @@ int transfer_new(struct queue_thread *thread, struct fuse_req *req, struct expor
         }
 
         transfer->req = req;
-        transfer->unique = thread->current_unique;
+        transfer->unique = req ? thread->current_unique : 0;
+        transfer->done = NULL;
         transfer->export = export;
         transfer->flags = 0;
         transfer->edges[0].used = transfer->edges[1].used = false;
@@ -50,6 +51,28 @@ int transfer_new(struct queue_thread *thread, struct fuse_req *req, struct expor
 
         *ret = transfer;
         return 0;
+}
+
+int transfer_new_part(struct queue_thread *thread, struct export *export, transfer_done_fn done,
+                      void *owner, struct transfer **ret)
+{
+        int r = transfer_new(thread, NULL, export, ret);
+
+        if (r < 0)
+                return r;
+        (*ret)->done = done;
+        (*ret)->owner = owner;
+        return 0;
+}
+
+void transfer_cover(struct transfer *transfer, uint64_t offset, uint64_t length)
+{
+        uint64_t block = transfer_block(transfer);
+
+        transfer->offset = offset;
+        transfer->length = length;
+        transfer->begin = round_down(offset, block);
+        transfer->end = round_up(offset + length, block);
 }
 
 void transfer_park(struct transfer *transfer, struct page_list *payload)
@@ -107,16 +130,20 @@ void transfers_free(struct queue_thread *thread)
 void transfer_reply_error(struct transfer *transfer, int error)
 {
         fuse_req_t req = transfer->req;
+        transfer_done_fn done = transfer->done;
+        void *owner = transfer->owner;
 
         transfer_end(transfer);
-        if (req)
+        if (done)
+                done(owner, error);
+        else if (req)
                 fuse_reply_err(req, -error);
 }
 
 /* Nobody waits for it any more. Ends it and returns true if so. */
 static bool transfer_is_over(struct transfer *transfer)
 {
-        if (transfer->req)
+        if (transfer->req || transfer->done)
                 return false;
         transfer_end(transfer);
         return true;
@@ -168,6 +195,10 @@ void transfer_reply_data(struct transfer *transfer, uint64_t skip, uint64_t leng
 
 void transfer_reply_written(struct transfer *transfer, uint64_t length)
 {
+        if (transfer->done) {
+                transfer_reply_error(transfer, 0);
+                return;
+        }
         if (transfer_is_over(transfer))
                 return;
         transfer_leave_export(transfer);

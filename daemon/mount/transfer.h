@@ -38,11 +38,16 @@ struct edge {
 };
 
 typedef void (*transfer_step_fn)(struct transfer *transfer);
+/* @error: 0 or a negative errno. */
+typedef void (*transfer_done_fn)(void *owner, int error);
 
 struct transfer {
         struct list link;
         struct queue_thread *thread;
         struct fuse_req *req; /* NULL once it is answered */
+        transfer_done_fn
+                done; /* of one that is part of something larger: told instead of a reply */
+        void *owner;
         uint64_t unique;
         uint64_t interrupted_usec; /* when the kernel said so; 0: not, or it has been answered */
         bool of_cache;             /* the page cache asks, not a program */
@@ -83,6 +88,16 @@ struct transfer {
 /* Begin. Returns 0, -ENODEV if the export is gone, or -ENOMEM; then @req is still the caller's. */
 int transfer_new(struct queue_thread *thread, struct fuse_req *req, struct export *export,
                  struct transfer **ret);
+
+/*
+ * The same for a part of something larger: nobody is answered, but @done is told how it ended, once
+ * it is gone.
+ */
+int transfer_new_part(struct queue_thread *thread, struct export *export, transfer_done_fn done,
+                      void *owner, struct transfer **ret);
+
+/* What it is about: [offset, offset + length), and the whole blocks around that. */
+void transfer_cover(struct transfer *transfer, uint64_t offset, uint64_t length);
 
 /* Give back pages and range; for transfers that end without a reply of their own. */
 void transfer_end(struct transfer *transfer);

@@ -8,14 +8,14 @@
 #
 #   tests/bench/export.sh [REPETITIONS] [SECONDS] [TARGET...]
 #
-# TARGETs: raw loop qsd nbdfuse dmio mirror memory (default: all). "mirror" is two legs, "memory"
+# TARGETs: raw loop qsd dmio mirror memory nbdfuse (default: all). "mirror" is two legs, "memory"
 # the back-end of that name. DMIO_OPTIONS: more options for dmiod.
 set -eu -o pipefail
 build=$(readlink -f "${DMIO_BUILD:-build}")
 reps=${1:-3} seconds=${2:-1}
 shift $(($# < 2 ? $# : 2))
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(raw loop qsd nbdfuse dmio mirror memory)
+[ ${#targets[@]} -gt 0 ] || targets=(raw loop qsd dmio mirror memory nbdfuse)
 [ "$(id -u)" = 0 ] || { echo "must be root" >&2 && exit 1; }
 [ -x "$build/daemon/dmiod" ] || { echo "no $build/daemon/dmiod: build first" >&2 && exit 1; }
 
@@ -121,8 +121,12 @@ done
 jobs=(${DMIO_JOBS:-randread:4k:1:1:io_uring randread:4k:8:1:io_uring randread:4k:32:1:io_uring
     randwrite:4k:1:1:io_uring randwrite:4k:8:1:io_uring randwrite:4k:32:1:io_uring
     randread:4k:1:4:psync randwrite:4k:1:4:psync read:1M:4:1:io_uring write:1M:4:1:io_uring})
+#
+# nbdkit goes through the page cache of the device. What it leaves there, dirty or not, would have to be
+# written back and thrown out by whoever uses O_DIRECT next, page by page, so it goes before each run.
 run() {
     local rw bs depth n engine
+    blockdev --flushbufs "$a"
     IFS=: read -r rw bs depth n engine <<<"$2"
     timeout 60 fio --name=j --filename="${paths[$1]}" --offset="${starts[$1]}" --size=$length --rw="$rw" \
         --bs="$bs" --iodepth="$depth" --numjobs="$n" --ioengine="$engine" --direct=1 --time_based \
