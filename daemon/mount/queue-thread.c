@@ -178,16 +178,6 @@ static void window_granted(struct dmio_page_wait *wait, struct page_list *pages)
         window_receive(window);
 }
 
-/* Parked payloads use up what was reserved: reserve more. Returns false if that is not to be. */
-static bool thread_grow(struct queue_thread *thread)
-{
-        if (thread->n_parked == 0 || thread->extra_pages >= PARKED_PAGES_MAX ||
-            dm_io_client_get(thread->mount->io, DMIO_POOL_CHUNK_PAGES) < 0)
-                return false;
-        thread->extra_pages += DMIO_POOL_CHUNK_PAGES;
-        return true;
-}
-
 /* See to it that the window has pages. Returns true if it has, false if they will come. */
 static bool window_fill(struct window *window)
 {
@@ -198,8 +188,6 @@ static bool window_fill(struct window *window)
                 return true;
 
         window->pages = dmio_pages_get(mount->io, WINDOW_PAGES);
-        if (!window->pages && thread_grow(window->thread))
-                window->pages = dmio_pages_get(mount->io, WINDOW_PAGES);
         window->n_iov = 0;
         if (window->pages)
                 return true;
@@ -262,6 +250,7 @@ void queue_thread_parked(struct queue_thread *thread)
 
 void queue_thread_unparked(struct queue_thread *thread)
 {
+        thread->stalled_usec = 0;
         if (--thread->n_parked > 0 || thread->extra_pages == 0)
                 return;
         (void)dm_io_client_put(thread->mount->io, thread->extra_pages);
@@ -290,16 +279,51 @@ static uint64_t now_usec(void)
         return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
+/* Payloads are parked wherever there is room, and nobody can be received any more. */
+static bool thread_is_full(const struct queue_thread *thread)
+{
+        if (thread->n_parked == 0 || thread->extra_pages >= PARKED_PAGES_MAX)
+                return false;
+        for (unsigned int i = 0; i < thread->n_windows; i++)
+                if (!thread->windows[i].waiting)
+                        return false;
+        return true;
+}
+
+/* More room for parked payloads, if nothing has moved for a while. The windows wait for it. */
+static void thread_look_at_stall(struct queue_thread *thread, uint64_t now)
+{
+        if (!thread_is_full(thread)) {
+                thread->stalled_usec = 0;
+        } else if (thread->stalled_usec == 0) {
+                thread->stalled_usec = now;
+        } else if (now - thread->stalled_usec >= STALL_USEC &&
+                   dm_io_client_get(thread->mount->io, DMIO_POOL_CHUNK_PAGES) == 0) {
+                thread->extra_pages += DMIO_POOL_CHUNK_PAGES;
+                thread->stalled_usec = 0;
+        }
+}
+
+/* For how long the thread may sleep, in microseconds, or -1. */
+static int64_t thread_timeout(const struct queue_thread *thread)
+{
+        int64_t timeout = interrupts_timeout(thread);
+
+        return timeout < 0 && thread->stalled_usec > 0 ? STALL_USEC : timeout;
+}
+
 static int thread_process(struct queue_thread *thread)
 {
         unsigned int spin = thread->spin_score > 0 ? thread->mount->spin_usec : 0;
-        uint64_t begin, elapsed;
+        uint64_t begin, end, elapsed;
         int r;
 
         begin = now_usec();
-        r = dmio_queue_process(thread->queue, interrupts_timeout(thread), spin);
+        r = dmio_queue_process(thread->queue, thread_timeout(thread), spin);
         interrupts_answer(thread);
-        elapsed = now_usec() - begin;
+        end = now_usec();
+        thread_look_at_stall(thread, end);
+        elapsed = end - begin;
 
         if (elapsed <= thread->mount->spin_usec + (spin > 0 ? 0 : WAKE_USEC))
                 thread->spin_score = MIN(thread->spin_score + 1, SPIN_SCORE_MAX);

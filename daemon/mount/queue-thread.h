@@ -33,13 +33,15 @@ struct transfer;
 #define WINDOW_PAGES (1 + SESSION_MAX_WRITE / 4096)
 /*
  * Pages for payloads that wait until their client gets pages of its own (parked). They let a thread
- * go on receiving for the other clients. When they are used up, more are reserved, a chunk at a
- * time, and put back when nothing is parked any more. There is an end to that: the kernel sends up
- * to 256 requests of a client whose device is slow, and no client may make the daemon that large.
- * Beyond the end, or where the pool may not grow, windows stay empty until a payload has moved on.
+ * go on receiving for the other clients. They are there from the start, because nobody's writes may
+ * make the daemon larger; when they are used up, windows stay empty until a payload has moved on.
+ *
+ * Only if that does not happen for a while, because a device hangs, more are reserved, a chunk at a
+ * time and up to an end, for the sake of the other clients; and put back when nothing is parked.
  */
-#define PARKED_PAGES 256
+#define PARKED_PAGES 2048
 #define PARKED_PAGES_MAX 8192
+#define STALL_USEC 500000
 /* What a thread wants to reserve for both, and the least that it can work with. */
 #define THREAD_PAGES (WINDOWS * WINDOW_PAGES + PARKED_PAGES)
 #define THREAD_PAGES_MIN WINDOW_PAGES
@@ -78,6 +80,7 @@ struct queue_thread {
 
         unsigned int n_parked;    /* transfers whose payload waits in pages of the mount */
         unsigned int extra_pages; /* reserved for them beyond PARKED_PAGES */
+        uint64_t stalled_usec;    /* since when no window has had pages, and none moved on; or 0 */
 
         unsigned int spin_score;
         bool ended;    /* the connection is gone */
