@@ -189,13 +189,14 @@ int mount_new(struct model *model, const struct config *config, struct mount **r
                 if (start_further_thread(mount, &mount->threads[i]) < 0)
                         break;
 
+        /* The threads serve already, and somebody may be reading a .status file. */
         pthread_mutex_lock(&model->lock);
         model->own_io = mount->io;
-        pthread_mutex_unlock(&model->lock);
         free(model->mount);
         model->mount = DMIO_TAKE(path);
         free(model->transport);
         model->transport = DMIO_TAKE(transport);
+        pthread_mutex_unlock(&model->lock);
         *ret = DMIO_TAKE(mount);
         return 0;
 }
