@@ -58,7 +58,7 @@ try() {
     sync -f "$WORK/fs"
 
     fio --name=fs --directory="$WORK/fs" --size=12M --rw=randwrite --bsrange=512-32k --blockalign=512 \
-        --ioengine=psync --fsync=100 --verify=crc32c --verify_fatal=1 --do_verify=1 \
+        --ioengine=psync --fsync=100 --verify=crc32c --verify_state_save=0 --verify_fatal=1 --do_verify=1 \
         --output="$WORK/fio.log" &
     fio=$!
     defer end_process $fio

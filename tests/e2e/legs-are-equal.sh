@@ -32,7 +32,7 @@ exercise() {
     expect "$kind: nor before" cmp -n $((777 * 11)) "$reference" "$file"
     fio --name=verify --filename="$file" --size=16M --rw=randwrite --bsrange=512-64k --bs_unaligned=0 \
         --blockalign=512 --ioengine=libaio --direct=1 --iodepth=32 --io_size=24M --verify=crc32c \
-        --verify_fatal=1 --do_verify=1 --allow_file_create=0 --output="$WORK/fio.log" ||
+        --verify_state_save=0 --verify_fatal=1 --do_verify=1 --allow_file_create=0 --output="$WORK/fio.log" ||
         { cat "$WORK/fio.log" && fail "$kind: fio verify"; }
     expect "$kind: fio, direct and deep" same
     fio --name=overlap --filename="$file" --size=1M --rw=randwrite --bsrange=1-20000 --bs_unaligned=1 \
