@@ -42,7 +42,7 @@ peak=$(awk '$1 == "VmHWM:" { print $2 }' "/proc/$DMIOD_PID/status")
 allowed=$((base + 4 * (PAGES + 64 + FLOOR)))
 echo "base $base KiB, peak $peak KiB, allowed $allowed KiB"
 expect_eq "the modest one has not waited" "$(waits modest)" 0
-if is_sanitized "$DMIO_BUILD/daemon/dmiod"; then
+if has_shadow_memory "$DMIO_BUILD/daemon/dmiod"; then
     skip_case "how large the daemon is (the sanitizer's memory is in it)"
 else
     expect "the daemon has not grown beyond what is reserved" test "$peak" -le "$allowed"

@@ -203,4 +203,5 @@ def daemon_rss_kib():
 def sanitized():
     """Memory figures mean little under a sanitizer."""
     with open('/proc/%d/maps' % PID) as maps:
-        return 'libasan' in maps.read() or bool(os.environ.get('DMIO_SANITIZE'))
+        mapped = maps.read()
+    return 'libasan' in mapped or 'libtsan' in mapped or bool(os.environ.get('DMIO_SANITIZE'))

@@ -413,6 +413,11 @@ is_sanitized() {
     grep -qa __asan_init "$1"
 }
 
+# has_shadow_memory FILE: the same, or the thread sanitizer: how large a process is says nothing.
+has_shadow_memory() {
+    grep -qaE '__(asan|tsan)_init' "$1"
+}
+
 # The figures that a leak would move.
 dmiod_fds() {
     find "/proc/$DMIOD_PID/fd" -mindepth 1 -maxdepth 1 | wc -l
