@@ -22,7 +22,7 @@ struct dmio_engine {
         /* What requests are made of; reserved by clients and queues (slab.h). */
         struct slab requests;   /* struct io (io-internal.h) */
         struct slab leg_arrays; /* struct leg [DM_IO_MAX_REGIONS], for more than a few regions */
-        struct slab pieces;     /* struct piece (leg.c) */
+        struct slab pieces;     /* struct piece (piece.c) */
         struct slab blocks;     /* struct memory_block (memory.h) */
 
         struct faults faults;

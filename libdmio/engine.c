@@ -11,6 +11,7 @@
 #include "engine-internal.h"
 #include "io-internal.h"
 #include "memory.h"
+#include "piece.h"
 #include "queue-internal.h"
 #include "thread.h"
 #include "util/macros.h"
@@ -138,7 +139,7 @@ int dmio_engine_create(const struct dmio_engine_options *options, struct dmio_en
         faults_init(&engine->faults);
         slab_init(&engine->requests, sizeof(struct io));
         slab_init(&engine->leg_arrays, DM_IO_MAX_REGIONS * sizeof(struct leg));
-        slab_init(&engine->pieces, leg_piece_size());
+        slab_init(&engine->pieces, piece_size());
         slab_init(&engine->blocks, sizeof(struct memory_block));
         r = pool_init(
                 &engine->pool, options->floor_pages ? options->floor_pages : DMIO_POOL_CHUNK_PAGES,

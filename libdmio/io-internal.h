@@ -65,8 +65,17 @@ void leg_start(struct leg *leg);
 /* Legs that could not get memory try again. */
 void leg_retry_starved(struct dmio_queue *queue);
 
-/* The size of a piece, for the engine's slab. */
-size_t leg_piece_size(void);
+/*
+ * Begin what can be begun; with nothing left, tell the request. The caller has counted one in
+ * n_pieces, for the piece that has just ended or for itself: it keeps the leg alive until here.
+ */
+void leg_run(struct leg *leg);
+
+/* An error at byte @offset of the leg; the first one counts. */
+void leg_fail(struct leg *leg, int error, uint64_t offset);
+
+/* How many sectors one operation of the leg's kind may have, as far as is known. */
+sector_t leg_limit(const struct leg *leg);
 
 /* For leg.c: @leg is done, leg->error tells how. */
 void io_leg_done(struct leg *leg);

@@ -34,7 +34,7 @@ struct dmio_queue {
         unsigned int depth;
         unsigned int n_started;   /* taken by the back-end, not yet completed; without the wakeup */
         unsigned int n_in_flight; /* the same with what waits in the fifos */
-        unsigned int n_pieces;    /* pieces of requests that are in flight here (leg.c) */
+        unsigned int n_pieces;    /* pieces of requests that are in flight here (piece.c) */
         struct slab_account pieces;
         struct slab_account blocks; /* for their iovecs */
         struct op_fifo waiting;     /* the back-end has no room for them yet */
