@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -131,24 +132,17 @@ static int control_fill(struct control *control)
         return 0;
 }
 
-static int control_receive(struct control *control, json_t **ret)
+/* The end of the first message in the buffer, looked for from @seen on; NULL if there is none. */
+static char *find_end(struct control *control, size_t seen)
 {
-        size_t seen = 0;
-        json_t *reply;
-        char *end;
-        int r;
+        return control->length > seen ? memchr(control->buffer + seen, 0, control->length - seen)
+                                      : NULL;
+}
 
-        for (;;) {
-                end = control->length > seen
-                              ? memchr(control->buffer + seen, 0, control->length - seen)
-                              : NULL;
-                if (end)
-                        break;
-                seen = control->length;
-                r = control_fill(control);
-                if (r < 0)
-                        return r;
-        }
+/* Take the first message, which ends at @end. */
+static int control_parse(struct control *control, char *end, json_t **ret)
+{
+        json_t *reply;
 
         reply = json_loadb(control->buffer, (size_t)(end - control->buffer), 0, NULL);
         control->length -= (size_t)(end + 1 - control->buffer);
@@ -160,6 +154,52 @@ static int control_receive(struct control *control, json_t **ret)
 
         *ret = reply;
         return 0;
+}
+
+static int control_receive(struct control *control, json_t **ret)
+{
+        size_t seen = 0;
+        char *end;
+        int r;
+
+        while (!(end = find_end(control, seen))) {
+                seen = control->length;
+                r = control_fill(control);
+                if (r < 0)
+                        return r;
+        }
+        return control_parse(control, end, ret);
+}
+
+int control_call_more(struct control *control, const char *method)
+{
+        DMIO_CLEANUP(freep) char *text = NULL;
+        int length;
+
+        length = asprintf(&text, "{\"method\":\"%s\",\"more\":true}", method);
+        if (length < 0) {
+                text = NULL;
+                return -ENOMEM;
+        }
+        return control_send(control, text, (size_t)length + 1, NULL, 0);
+}
+
+int control_receive_some(struct control *control)
+{
+        return control_fill(control);
+}
+
+bool control_take(struct control *control, json_t **ret, int *ret_error)
+{
+        char *end = find_end(control, 0);
+        int r;
+
+        if (!end)
+                return false;
+        r = control_parse(control, end, ret);
+        if (r < 0)
+                *ret_error = r;
+        return r == 0;
 }
 
 int control_call(struct control *control, const char *method, json_t *parameters, const int *fds,

@@ -6,6 +6,8 @@
  * end with a NUL byte; descriptors travel with the first byte of a message.
  */
 
+#include <stdbool.h>
+
 #include <jansson.h>
 
 #include "util/cleanup.h"
@@ -20,7 +22,7 @@ struct control *control_free(struct control *control);
 
 DMIO_DEFINE_CLEANUP(struct control, control_free)
 
-/* To poll for the end of the connection; nothing comes between calls. */
+/* To poll: for replies, or for the end of the connection; nothing else comes between calls. */
 int control_get_fd(const struct control *control);
 
 /*
@@ -30,3 +32,12 @@ int control_get_fd(const struct control *control);
  */
 int control_call(struct control *control, const char *method, json_t *parameters, const int *fds,
                  unsigned int n_fds, json_t **ret);
+
+/*
+ * A call that is answered many times, whenever something happens: send it; whenever the descriptor
+ * is readable receive, which waits otherwise; then take all replies that are complete. Errors as
+ * above, those of a reply in *@ret_error.
+ */
+int control_call_more(struct control *control, const char *method);
+int control_receive_some(struct control *control);
+bool control_take(struct control *control, json_t **ret, int *ret_error);

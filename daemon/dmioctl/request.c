@@ -124,7 +124,7 @@ int request_regions(struct request *request, unsigned int first, unsigned int n,
         return STATUS_OK;
 }
 
-static int handle_error(struct request *request, const json_t *reply, const json_t *error)
+int request_refused(struct request *request, const json_t *reply, const json_t *error)
 {
         const json_t *parameters = json_object_get(reply, "parameters");
         DMIO_CLEANUP(freep) char *text = NULL;
@@ -180,7 +180,7 @@ int request_call(struct request *request, const char *method, json_t *parameters
 
         error = json_object_get(request->reply, "error");
         if (json_is_string(error))
-                return handle_error(request, request->reply, error);
+                return request_refused(request, request->reply, error);
 
         result = json_object_get(request->reply, "parameters");
         if (!result) {

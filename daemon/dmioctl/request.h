@@ -46,6 +46,9 @@ int request_regions(struct request *request, unsigned int first, unsigned int n,
 int request_call(struct request *request, const char *method, json_t *parameters,
                  const json_t **ret);
 
+/* Show an error reply, whose name is @error. Returns STATUS_REFUSED. */
+int request_refused(struct request *request, const json_t *reply, const json_t *error);
+
 /* Parse a number of pages. */
 int parse_pages(const struct invocation *invocation, const char *what, const char *text,
                 uint64_t *ret);

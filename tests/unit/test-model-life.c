@@ -434,9 +434,9 @@ static void a_failed_leg_stays_failed(void **state)
         json_t *object, *leg;
 
         assert_int_equal(make_export_on(f, a, "x", regions, 2, false, false, &export), MODEL_OK);
-        export_leg_error(export, 1, EAGAIN, false);
+        export_leg_error(export, 1, DM_IO_READ, EAGAIN, false);
         assert_true(leg_is_active(&export->legs[1]));
-        export_leg_error(export, 1, EIO, true);
+        export_leg_error(export, 1, DM_IO_WRITE, EIO, true);
         assert_false(leg_is_active(&export->legs[1]));
         assert_true(leg_is_active(&export->legs[0]));
 
