@@ -18,6 +18,9 @@
 #include "model/event.h"
 #include "util/list.h"
 
+/* Events sent in one go, so that others get their turn. */
+#define SEND_BATCH 16
+
 struct monitor {
         struct event_watcher watcher;
         struct call *call;
@@ -47,13 +50,21 @@ static void monitor_wake(struct event_watcher *watcher)
                 (void)sd_event_source_set_enabled(monitor->source, SD_EVENT_ONESHOT);
 }
 
+static void monitor_room(struct call *call)
+{
+        struct monitor *monitor = call->listener_data;
+
+        if (!monitor->sending && event_watcher_has_more(&monitor->watcher))
+                monitor_wake(&monitor->watcher);
+}
+
 static int monitor_send(sd_event_source *source, void *userdata)
 {
         struct monitor *monitor = userdata;
         json_t *parameters;
 
         monitor->sending = true;
-        while (!monitor->over && monitor->call->has_room) {
+        for (unsigned int i = 0; i < SEND_BATCH && !monitor->over && monitor->call->has_room; i++) {
                 parameters = event_watcher_take(&monitor->watcher);
                 if (!parameters)
                         break;
@@ -62,15 +73,9 @@ static int monitor_send(sd_event_source *source, void *userdata)
         monitor->sending = false;
         if (monitor->over)
                 monitor_end(monitor, json_object());
+        else
+                monitor_room(monitor->call);
         return 0;
-}
-
-static void monitor_room(struct call *call)
-{
-        struct monitor *monitor = call->listener_data;
-
-        if (!monitor->sending && event_watcher_has_more(&monitor->watcher))
-                monitor_wake(&monitor->watcher);
 }
 
 /* The connection has ended. */
@@ -115,6 +120,11 @@ void method_monitor(struct call *call)
 
         if (!call->more || call->oneway) {
                 call_answer(call, error_expected_more());
+                return;
+        }
+        /* They would stay open for as long as the call lasts, which no limit allows for. */
+        if (call->descriptors.n > 0) {
+                call_answer(call, error_invalid_parameter("descriptors", "are not wanted here"));
                 return;
         }
         monitor = calloc(1, sizeof(*monitor));

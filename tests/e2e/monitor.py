@@ -109,6 +109,10 @@ expect_eq('without more', (refused.name, refused.parameters),
 expect_eq('a parameter it does not know',
           control.refusal('Monitor', {'colour': 1}, more=True).name,
           'org.varlink.service.InvalidParameter')
+with open(a, 'rb') as file:
+    expect_eq('descriptors that it would hold',
+              control.refusal('Monitor', fds=[file.fileno()], more=True).parameters['parameter'],
+              'descriptors')
 control.send('Monitor', oneway=True, more=True)
 expect('one-way it is over at once', 'version' in control.call('Status'))
 
