@@ -27,7 +27,7 @@ told() {
     jq -se "any(.[]; .event == \"$1\" and (.details | .client == \"alice\" and .export == \"$2\" and
         .leg == $3 and .operation == \"$4\" and .errno == \"$5\"))" "$WORK/events"
 }
-# failures EXPORT: how many legs of it have failed, by the events up to its removal.
+# failures EXPORT: how many legs of it have failed, by the events.
 failures() {
     jq -s "map(select(.event == \"leg-failed\" and .details.export == \"$1\")) | length" "$WORK/events"
 }
