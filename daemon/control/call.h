@@ -27,7 +27,8 @@ struct call;
 struct call_listener {
         /* All that was answered so far has been sent: call->has_room is true again. */
         void (*room)(struct call *call);
-        /* The connection has ended; call_answer() is due, and may be called at once. */
+        /* The connection has ended, perhaps in call_continue(); call_answer() is due, and may be
+         * called at once. */
         void (*abandon)(struct call *call);
         /* The daemon stops: call_answer() now. */
         void (*stop)(struct call *call);
@@ -39,10 +40,15 @@ struct call {
         uint64_t connection; /* its number, for clients that end with it */
         const struct method *method;
         void *arguments; /* the struct that the method's table fills */
+        const struct call_listener *listener;
+        void *listener_data;
         struct descriptors descriptors;
         bool more;
         bool oneway;
         bool abandoned; /* its connection has ended */
+        /* Set by a method that may last: see at once when the peer has closed the connection, which
+         * then ends. Calls that were sent behind this one are lost. */
+        bool watch_peer;
 
         /* Called once, with the answer, which is taken. Later than call_answer() if descriptors
          * have to be closed first. */
@@ -51,8 +57,6 @@ struct call {
         /* The same for the answers before it. */
         void (*continued)(struct call *call, json_t *answer);
         bool has_room; /* nothing waits to be sent; kept by the connection */
-        const struct call_listener *listener;
-        void *listener_data;
 
         json_t *answer; /* private, as is what follows */
         struct worker_job job;
@@ -68,7 +72,7 @@ void call_answer(struct call *call, json_t *answer);
 void call_reply(struct call *call, json_t *parameters);
 
 /* The parameters of one of several replies, but not the last, which are taken: only with
- * call->more. This may end the connection, and call the listener's abandon. */
+ * call->more. This may end the connection. */
 void call_continue(struct call *call, json_t *parameters);
 
 /* The client of that name, if the peer may use it. Returns NULL or an error. */

@@ -39,7 +39,7 @@ static void connection_free_if_over(struct connection *connection)
 static void connection_watch(struct connection *connection)
 {
         uint32_t events = stream_unsent(&connection->stream) > 0 ? EPOLLOUT : 0;
-        bool listens = connection->call.listener;
+        bool watched = connection->state == CONNECTION_CALLING && connection->call.watch_peer;
         int r;
 
         if (connection->state == CONNECTION_DISCARDING ||
@@ -48,7 +48,7 @@ static void connection_watch(struct connection *connection)
         r = sd_event_source_set_io_events(connection->source, events);
         if (r >= 0)
                 r = sd_event_source_set_enabled(connection->source,
-                                                events || listens ? SD_EVENT_ON : SD_EVENT_OFF);
+                                                events || watched ? SD_EVENT_ON : SD_EVENT_OFF);
         if (r < 0)
                 (void)log_warning_errno(r, "Cannot watch a connection: %m");
 }
@@ -201,6 +201,7 @@ static struct call *connection_begin_call(struct connection *connection)
 
         call->oneway = false;
         call->more = false;
+        call->watch_peer = false;
         call->descriptors = descriptors_take(&connection->stream.descriptors);
         call->answered = connection_answered;
         call->continued = connection_continued;
@@ -332,7 +333,7 @@ static int connection_event(sd_event_source *source, int fd, uint32_t revents, v
                 if (only_flush)
                         return 0;
         }
-        if (connection->call.listener && revents & (EPOLLHUP | EPOLLERR)) {
+        if (connection->state == CONNECTION_CALLING && revents & (EPOLLHUP | EPOLLERR)) {
                 connection_end(connection);
                 return 0;
         }

@@ -147,6 +147,7 @@ void method_monitor(struct call *call)
                 call_answer(call, error_internal(r));
                 return;
         }
+        call->watch_peer = true;
         call->listener = &monitor_listener;
         call->listener_data = monitor;
 }

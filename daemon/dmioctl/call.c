@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -65,8 +64,8 @@ int control_get_fd(const struct control *control)
         return control->fd;
 }
 
-static int control_send(struct control *control, const char *text, size_t length, const int *fds,
-                        unsigned int n_fds)
+static int send_bytes(struct control *control, const char *text, size_t length, const int *fds,
+                      unsigned int n_fds)
 {
         union {
                 char bytes[CMSG_SPACE(CONTROL_MAX_DESCRIPTORS * sizeof(int))];
@@ -132,17 +131,24 @@ static int control_fill(struct control *control)
         return 0;
 }
 
-/* The end of the first message in the buffer, looked for from @seen on; NULL if there is none. */
-static char *find_end(struct control *control, size_t seen)
+int control_receive(struct control *control, json_t **ret)
 {
-        return control->length > seen ? memchr(control->buffer + seen, 0, control->length - seen)
-                                      : NULL;
-}
-
-/* Take the first message, which ends at @end. */
-static int control_parse(struct control *control, char *end, json_t **ret)
-{
+        size_t seen = 0;
         json_t *reply;
+        char *end;
+        int r;
+
+        for (;;) {
+                end = control->length > seen
+                              ? memchr(control->buffer + seen, 0, control->length - seen)
+                              : NULL;
+                if (end)
+                        break;
+                seen = control->length;
+                r = control_fill(control);
+                if (r < 0)
+                        return r;
+        }
 
         reply = json_loadb(control->buffer, (size_t)(end - control->buffer), 0, NULL);
         control->length -= (size_t)(end + 1 - control->buffer);
@@ -156,60 +162,20 @@ static int control_parse(struct control *control, char *end, json_t **ret)
         return 0;
 }
 
-static int control_receive(struct control *control, json_t **ret)
+bool control_has_reply(const struct control *control)
 {
-        size_t seen = 0;
-        char *end;
-        int r;
-
-        while (!(end = find_end(control, seen))) {
-                seen = control->length;
-                r = control_fill(control);
-                if (r < 0)
-                        return r;
-        }
-        return control_parse(control, end, ret);
+        return control->length > 0 && memchr(control->buffer, 0, control->length);
 }
 
-int control_call_more(struct control *control, const char *method)
-{
-        DMIO_CLEANUP(freep) char *text = NULL;
-        int length;
-
-        length = asprintf(&text, "{\"method\":\"%s\",\"more\":true}", method);
-        if (length < 0) {
-                text = NULL;
-                return -ENOMEM;
-        }
-        return control_send(control, text, (size_t)length + 1, NULL, 0);
-}
-
-int control_receive_some(struct control *control)
-{
-        return control_fill(control);
-}
-
-bool control_take(struct control *control, json_t **ret, int *ret_error)
-{
-        char *end = find_end(control, 0);
-        int r;
-
-        if (!end)
-                return false;
-        r = control_parse(control, end, ret);
-        if (r < 0)
-                *ret_error = r;
-        return r == 0;
-}
-
-int control_call(struct control *control, const char *method, json_t *parameters, const int *fds,
-                 unsigned int n_fds, json_t **ret)
+int control_send(struct control *control, const char *method, json_t *parameters, bool more,
+                 const int *fds, unsigned int n_fds)
 {
         DMIO_CLEANUP(freep) char *text = NULL;
         json_t *call;
-        int r, sent;
+        int r;
 
-        call = json_pack("{s:s, s:O*}", "method", method, "parameters", parameters);
+        call = json_pack("{s:s, s:O*, s:o*}", "method", method, "parameters", parameters, "more",
+                         more ? json_true() : NULL);
         if (!call)
                 return -ENOMEM;
         text = json_dumps(call, JSON_COMPACT);
@@ -217,10 +183,15 @@ int control_call(struct control *control, const char *method, json_t *parameters
         if (!text)
                 return -ENOMEM;
 
-        /* A daemon that refuses a call half way says why before it hangs up: hear it first. */
-        sent = control_send(control, text, strlen(text) + 1, fds, n_fds);
-        if (sent < 0 && sent != -EPIPE && sent != -ECONNRESET)
-                return sent;
-        r = control_receive(control, ret);
-        return r == -ECONNRESET && sent < 0 ? sent : r;
+        r = send_bytes(control, text, strlen(text) + 1, fds, n_fds);
+        return r == -EPIPE || r == -ECONNRESET ? 0 : r;
+}
+
+int control_call(struct control *control, const char *method, json_t *parameters, const int *fds,
+                 unsigned int n_fds, json_t **ret)
+{
+        int r;
+
+        r = control_send(control, method, parameters, false, fds, n_fds);
+        return r < 0 ? r : control_receive(control, ret);
 }

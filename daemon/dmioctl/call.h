@@ -22,22 +22,26 @@ struct control *control_free(struct control *control);
 
 DMIO_DEFINE_CLEANUP(struct control, control_free)
 
-/* To poll: for replies, or for the end of the connection; nothing else comes between calls. */
+/* To poll for the end of the connection; nothing comes between calls. */
 int control_get_fd(const struct control *control);
 
 /*
- * Call @method with @parameters (NULL for none) and wait for the reply, an object with "parameters"
- * or "error". Returns 0; -ECONNRESET if the connection ended before the reply; -EBADMSG if what
- * came is no reply; or another negative errno.
+ * Call @method with @parameters (NULL for none). With @more the daemon may reply several times.
+ * Returns 0, also if the daemon hangs up half way, as it does when it refuses what comes: the reply
+ * tells; or a negative errno.
  */
-int control_call(struct control *control, const char *method, json_t *parameters, const int *fds,
-                 unsigned int n_fds, json_t **ret);
+int control_send(struct control *control, const char *method, json_t *parameters, bool more,
+                 const int *fds, unsigned int n_fds);
 
 /*
- * A call that is answered many times, whenever something happens: send it; whenever the descriptor
- * is readable receive, which waits otherwise; then take all replies that are complete. Errors as
- * above, those of a reply in *@ret_error.
+ * Wait for a reply, an object with "parameters" or "error". Returns 0; -ECONNRESET if the
+ * connection ended before it; -EBADMSG if what came is no reply; or another negative errno.
  */
-int control_call_more(struct control *control, const char *method);
-int control_receive_some(struct control *control);
-bool control_take(struct control *control, json_t **ret, int *ret_error);
+int control_receive(struct control *control, json_t **ret);
+
+/* True if one has come in full: control_receive() would not wait. */
+bool control_has_reply(const struct control *control);
+
+/* The two of them, for one reply. */
+int control_call(struct control *control, const char *method, json_t *parameters, const int *fds,
+                 unsigned int n_fds, json_t **ret);

@@ -98,66 +98,47 @@ static void show_event(const json_t *parameters)
         }
 }
 
-/* Take a reply. *@ret_last: there will be no more. Returns a status. */
-static int take_reply(struct request *request, json_t *reply, bool *ret_last)
+/* Wait for a reply or a signal. Returns 1, 0 after a signal, or a negative errno. */
+static int wait_for_reply(const struct control *control, int signals)
 {
-        const json_t *error = json_object_get(reply, "error");
-        const json_t *parameters = json_object_get(reply, "parameters");
+        struct pollfd fds[] = {
+                { .fd = signals, .events = POLLIN },
+                { .fd = control_get_fd(control), .events = POLLIN },
+        };
+        int timeout = control_has_reply(control) ? 0 : -1;
 
-        *ret_last = !json_is_true(json_object_get(reply, "continues"));
-        if (json_is_string(error))
-                return request_refused(request, reply, error);
-        if (request->invocation->given[OPTION_JSON])
-                show_json(parameters);
-        else
-                show_event(parameters);
-        /* Whoever reads a pipe wants it now; main() tells of what could not be written. */
-        return fflush(stdout) == 0 ? STATUS_OK : STATUS_REFUSED;
-}
-
-static int complain_gone(int error)
-{
-        if (error == -ECONNRESET || error == -EPIPE)
-                complain("the daemon has ended the connection");
-        else
-                complain("cannot speak with the daemon: %s", strerror(-error));
-        return STATUS_NO_DAEMON;
+        while (poll(fds, ARRAY_SIZE(fds), timeout) < 0)
+                if (errno != EINTR)
+                        return -errno;
+        return fds[0].revents == 0;
 }
 
 /* Show replies until the last one, or until a signal comes. */
 static int watch(struct request *request, int signals)
 {
-        struct pollfd fds[] = {
-                { .fd = signals, .events = POLLIN },
-                { .fd = control_get_fd(request->control), .events = POLLIN },
-        };
-        bool last = false;
-        json_t *reply;
-        int r, status;
+        const json_t *parameters;
+        bool more = true;
+        int r;
 
-        for (;;) {
-                if (poll(fds, ARRAY_SIZE(fds), -1) < 0) {
-                        if (errno == EINTR)
-                                continue;
-                        complain("cannot wait: %s", strerror(errno));
+        while (more) {
+                r = wait_for_reply(request->control, signals);
+                if (r < 0) {
+                        complain("cannot wait: %s", strerror(-r));
                         return STATUS_REFUSED;
                 }
-                if (fds[0].revents)
+                if (r == 0)
                         return STATUS_OK;
-                r = control_receive_some(request->control);
-                while (r >= 0 && control_take(request->control, &reply, &r)) {
-                        status = take_reply(request, reply, &last);
-                        json_decref(reply);
-                        if (status != STATUS_OK)
-                                return status;
-                        if (last) {
-                                complain("the daemon has stopped");
-                                return STATUS_NO_DAEMON;
-                        }
-                }
-                if (r < 0)
-                        return complain_gone(r);
+                r = request_receive(request, &parameters, &more);
+                if (r != STATUS_OK)
+                        return r;
+                if (!request->invocation->given[OPTION_JSON])
+                        show_event(parameters);
+                /* Whoever reads a pipe wants it now; main() tells of what could not be written. */
+                if (fflush(stdout) != 0)
+                        return STATUS_REFUSED;
         }
+        complain("the daemon has stopped");
+        return STATUS_NO_DAEMON;
 }
 
 int verb_monitor(const struct invocation *invocation)
@@ -178,11 +159,6 @@ int verb_monitor(const struct invocation *invocation)
                 return STATUS_REFUSED;
         }
 
-        r = request_connect(&request);
-        if (r != STATUS_OK)
-                return r;
-        r = control_call_more(request.control, "io.dmiod.Monitor");
-        if (r < 0)
-                return complain_gone(r);
-        return watch(&request, signals);
+        r = request_send(&request, "io.dmiod.Monitor", json_object(), true);
+        return r == STATUS_OK ? watch(&request, signals) : r;
 }

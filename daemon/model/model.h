@@ -61,16 +61,18 @@ struct model {
         struct list clients;         /* struct client.link, in the order of creation */
         unsigned int n_clients;
         unsigned int n_exports;
-        uint64_t pages;       /* reserved by the clients, together */
-        uint64_t page_limit;  /* most that they may reserve */
-        struct list users;    /* struct user.link (quota.h) */
-        struct list regions;  /* struct grant.link (region-table.h) */
-        struct list watchers; /* struct event_watcher.link (event.h); main loop only */
-        uint64_t n_events;    /* so many there have been */
-        void *nodes;          /* tsearch(3) tree of struct node by id */
+        uint64_t pages;      /* reserved by the clients, together */
+        uint64_t page_limit; /* most that they may reserve */
+        struct list users;   /* struct user.link (quota.h) */
+        struct list regions; /* struct grant.link (region-table.h) */
+        void *nodes;         /* tsearch(3) tree of struct node by id */
         node_id_t next_node;
         struct node root; /* the two that belong to no client */
         struct node root_status;
+
+        /* Main loop only. */
+        struct list watchers; /* struct event_watcher.link (event.h) */
+        uint64_t n_events;    /* so many there have been */
 
         /* Called on the main loop when the last client is gone; may be NULL. */
         void (*emptied)(void *userdata);
