@@ -86,6 +86,8 @@ static const struct config_key keys[] = {
           4, 256, true, "nesting of a control message" },
         { "limits", "message-descriptors", KEY_NUMBER, FIELD(limit_descriptors), "64", NULL,
           0, 253, true, "descriptors sent with a control message" },
+        { "limits", "monitor-events", KEY_NUMBER, FIELD(limit_events), "256", NULL,
+          1, 65536, true, "events that wait for a reader of Monitor" },
 };
 /* clang-format on */
 

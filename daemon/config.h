@@ -46,6 +46,7 @@ struct config {
         uint64_t limit_message;     /* bytes of a message */
         uint64_t limit_nesting;     /* levels of a message */
         uint64_t limit_descriptors; /* of a message */
+        uint64_t limit_events;      /* that wait for a reader of Monitor */
         struct list devices;
 };
 

@@ -20,6 +20,7 @@
 #include "log.h"
 #include "loop.h"
 #include "manager.h"
+#include "model/event.h"
 #include "model/model.h"
 #include "mount/mount.h"
 #include "stop.h"
@@ -91,6 +92,7 @@ static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo
 
         log_info("Stopping");
         (void)sd_notify(0, "STOPPING=1\nSTATUS=Stopping");
+        event_daemon(EVENT_STOPPING, &manager->model);
         r = stop_new(manager->event, &manager->model, manager->server, manager->mount,
                      &manager->stop);
         if (r < 0) {
@@ -125,6 +127,7 @@ static void reload(struct manager *manager)
         config_free(old);
         log_set_level(manager->config->log_level);
         log_info("The configuration has been read again");
+        event_daemon(EVENT_CONFIGURATION_RELOADED, &manager->model);
 }
 
 static int on_reload_signal(sd_event_source *source, const struct signalfd_siginfo *info,

@@ -39,6 +39,7 @@ static void connection_free_if_over(struct connection *connection)
 static void connection_watch(struct connection *connection)
 {
         uint32_t events = stream_unsent(&connection->stream) > 0 ? EPOLLOUT : 0;
+        bool watched = connection->state == CONNECTION_CALLING && connection->call.watch_peer;
         int r;
 
         if (connection->state == CONNECTION_DISCARDING ||
@@ -47,7 +48,7 @@ static void connection_watch(struct connection *connection)
         r = sd_event_source_set_io_events(connection->source, events);
         if (r >= 0)
                 r = sd_event_source_set_enabled(connection->source,
-                                                events ? SD_EVENT_ON : SD_EVENT_OFF);
+                                                events || watched ? SD_EVENT_ON : SD_EVENT_OFF);
         if (r < 0)
                 (void)log_warning_errno(r, "Cannot watch a connection: %m");
 }
@@ -110,6 +111,7 @@ static void connection_flush(struct connection *connection)
         int r;
 
         r = stream_flush(&connection->stream, &progress);
+        connection->call.has_room = r == 0;
         if (r < 0) {
                 /* It does not want to know. */
                 connection_end(connection);
@@ -121,6 +123,8 @@ static void connection_flush(struct connection *connection)
                         connection->large = false;
                         server_trim(connection->server);
                 }
+        } else if (connection->call.listener && !connection->timer && !connection->stopping) {
+                /* It sends no more until the peer has read: there is nothing to be saved. */
         } else if (!connection->timer || (progress && !connection->stopping)) {
                 /* A stop does not wait the longer for somebody who takes a byte now and then. */
                 r = connection_start_timer(connection,
@@ -130,10 +134,13 @@ static void connection_flush(struct connection *connection)
                         return;
                 }
         }
-        if (connection->state == CONNECTION_CALLING)
-                connection_watch(connection);
-        else
+        if (connection->state != CONNECTION_CALLING) {
                 connection_go_on(connection);
+                return;
+        }
+        connection_watch(connection);
+        if (connection->call.has_room && connection->call.listener)
+                connection->call.listener->room(&connection->call);
 }
 
 static void connection_send(struct connection *connection, json_t *answer)
@@ -153,6 +160,17 @@ static void connection_send(struct connection *connection, json_t *answer)
                 return;
         }
         connection_flush(connection);
+}
+
+/* The call goes on. */
+static void connection_continued(struct call *call, json_t *answer)
+{
+        struct connection *connection = container_of(call, struct connection, call);
+
+        if (connection->state == CONNECTION_ENDED || call->oneway)
+                json_decref(answer);
+        else
+                connection_send(connection, answer);
 }
 
 /* The call is over. */
@@ -183,8 +201,11 @@ static struct call *connection_begin_call(struct connection *connection)
 
         call->oneway = false;
         call->more = false;
+        call->watch_peer = false;
         call->descriptors = descriptors_take(&connection->stream.descriptors);
         call->answered = connection_answered;
+        call->continued = connection_continued;
+        call->has_room = stream_unsent(&connection->stream) == 0;
         connection->large = connection->large || connection->stream.in_length > LARGE_MESSAGE;
         connection->state = CONNECTION_CALLING;
         return call;
@@ -312,6 +333,10 @@ static int connection_event(sd_event_source *source, int fd, uint32_t revents, v
                 if (only_flush)
                         return 0;
         }
+        if (connection->state == CONNECTION_CALLING && revents & (EPOLLHUP | EPOLLERR)) {
+                connection_end(connection);
+                return 0;
+        }
         if (connection->state == CONNECTION_READING && !connection->stopping)
                 connection_read(connection);
         return 0;
@@ -393,7 +418,10 @@ void connection_end(struct connection *connection)
                 server_trim(server);
         stream_deinit(&connection->stream);
         server_connection_ended(server, connection);
-        connection_free_if_over(connection);
+        if (call->listener)
+                call->listener->abandon(call);
+        else
+                connection_free_if_over(connection);
 }
 
 bool connection_is_busy(const struct connection *connection)
@@ -408,6 +436,10 @@ void connection_stop(struct connection *connection)
         connection->stopping = true;
         if (has_unsent && connection_start_timer(connection, PARTING_USEC) < 0) {
                 connection_end(connection);
+                return;
+        }
+        if (connection->call.listener) {
+                connection->call.listener->stop(&connection->call);
                 return;
         }
         if (has_unsent && connection->state == CONNECTION_READING)

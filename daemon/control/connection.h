@@ -14,6 +14,10 @@
  * the answers, the next one is taken while some answers wait; no more than CONNECTION_UNSENT_MAX
  * and one answer. So a peer that sends without reading is held up by itself, and no other. Clients
  * that belong to the connection end with it. Main loop only.
+ *
+ * A call that listens (call.h) sends only when there is room, so that nothing piles up here; its
+ * peer may take as long as it likes, and is watched for having hung up, since nothing else would
+ * end the call.
  */
 
 #include <stdbool.h>

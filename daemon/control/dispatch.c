@@ -36,7 +36,7 @@ static const struct method methods[] = {
         { "io.dmiod.Zero", NULL, 0, NULL },
         { "io.dmiod.ListJobs", NULL, 0, NULL },
         { "io.dmiod.CancelJob", NULL, 0, NULL },
-        { "io.dmiod.Monitor", NULL, 0, NULL },
+        { "io.dmiod.Monitor", NULL, 0, method_monitor },
 };
 
 const struct method *dispatch_find(const char *name)

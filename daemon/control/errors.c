@@ -28,6 +28,7 @@ static const struct {
                                            { { "method", TEXT } } },
         [ERROR_INVALID_PARAMETER] = { "org.varlink.service.InvalidParameter",
                                       { { "parameter", TEXT }, { "reason", TEXT } } },
+        [ERROR_EXPECTED_MORE] = { "org.varlink.service.ExpectedMore", {} },
         [ERROR_NO_SUCH_CLIENT] = { "io.dmiod.NoSuchClient", { { "name", TEXT } } },
         [ERROR_CLIENT_EXISTS] = { "io.dmiod.ClientExists", { { "name", TEXT } } },
         [ERROR_NO_SUCH_EXPORT] = { "io.dmiod.NoSuchExport",

@@ -20,6 +20,7 @@ enum error_id {
         ERROR_METHOD_NOT_FOUND,
         ERROR_METHOD_NOT_IMPLEMENTED,
         ERROR_INVALID_PARAMETER,
+        ERROR_EXPECTED_MORE,
         ERROR_NO_SUCH_CLIENT,
         ERROR_CLIENT_EXISTS,
         ERROR_NO_SUCH_EXPORT,
@@ -64,6 +65,12 @@ static inline json_t *error_method_not_implemented(const char *method)
 static inline json_t *error_invalid_parameter(const char *parameter, const char *reason)
 {
         return error_new(ERROR_INVALID_PARAMETER, parameter, reason, 0, 0);
+}
+
+/* For a method that answers more than once, or not at all. */
+static inline json_t *error_expected_more(void)
+{
+        return error_new(ERROR_EXPECTED_MORE, NULL, NULL, 0, 0);
 }
 
 static inline json_t *error_no_such_client(const char *name)

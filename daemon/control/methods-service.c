@@ -43,7 +43,10 @@ static const char service_text[] =
         "error MethodNotImplemented (method: string)\n"
         "\n"
         "# A parameter is missing, unknown, or not as it must be.\n"
-        "error InvalidParameter (parameter: string)\n";
+        "error InvalidParameter (parameter: string)\n"
+        "\n"
+        "# The method answers more than once, and was not called with more.\n"
+        "error ExpectedMore ()\n";
 
 const char *const service_interfaces[] = { "org.varlink.service", "io.dmiod", NULL };
 

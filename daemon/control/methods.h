@@ -76,6 +76,9 @@ void method_create_export(struct call *call);
 void method_remove_export(struct call *call);
 void method_list_exports(struct call *call);
 
+/* monitor.c */
+void method_monitor(struct call *call);
+
 /* methods-io.c */
 struct memory_argument;
 

@@ -109,8 +109,11 @@ static const struct verb verbs[] = {
           verb_job_list },
         { "job cancel", "JOB", 1, 1, 0, "end a job (not in every daemon)", "dmioctl job cancel 7",
           NULL, verb_job_cancel },
-        { "monitor", "", 0, 0, 0, "show what happens (not in every daemon)", "dmioctl monitor",
-          NULL, verb_monitor },
+        { "monitor", "", 0, 0, 0, "show what happens, a line an event", "dmioctl monitor",
+          "It goes on until it is interrupted, and ends with status 3 if the daemon goes. With\n"
+          "--json each line is what the daemon sent. What is lost because it was not read in\n"
+          "time is told as an 'overrun'.\n",
+          verb_monitor },
         { "status", "", 0, 0, 0, "show the daemon and its pool", "dmioctl status --json", NULL,
           verb_status },
 };

@@ -40,6 +40,13 @@ int request_regions(struct request *request, unsigned int first, unsigned int n,
                     json_t **ret);
 
 /*
+ * The two halves of request_call(), for a method that replies several times if @more: *@ret_more
+ * says whether this reply was not the last.
+ */
+int request_send(struct request *request, const char *method, json_t *parameters, bool more);
+int request_receive(struct request *request, const json_t **ret, bool *ret_more);
+
+/*
  * Connect if need be, call, and show the reply or the error as JSON if that was asked for. Takes
  * @parameters; NULL means that they could not be made. *@ret belongs to the request.
  */

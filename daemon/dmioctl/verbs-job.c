@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * copy, zero, job list, job cancel, monitor.
+ * copy, zero, job list, job cancel.
  *
  * A daemon may not offer these; it says so itself, and errors.c puts that into words. What one that
  * does offer them answers is shown as it comes.
@@ -85,12 +85,4 @@ int verb_job_cancel(const struct invocation *invocation)
         if (text[strspn(text, "0123456789")] || size_parse(text, 1, &job) != LEG_OK)
                 return complain_usage(invocation->verb, "'%s' is not the number of a job", text);
         return call(&request, "io.dmiod.CancelJob", json_pack("{s:I}", "job", (json_int_t)job));
-}
-
-int verb_monitor(const struct invocation *invocation)
-{
-        DMIO_CLEANUP(request_deinit) struct request request;
-
-        request_init(&request, invocation);
-        return call(&request, "io.dmiod.Monitor", json_object());
 }

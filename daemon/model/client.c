@@ -18,6 +18,7 @@
 
 #include "log.h"
 #include "model/client.h"
+#include "model/event.h"
 #include "model/export.h"
 #include "model/quota.h"
 #include "util/cleanup.h"
@@ -160,6 +161,7 @@ int client_new(struct model *model, const char *name, const struct peer *owner, 
         if (r < 0)
                 goto put_pages;
 
+        event_client(EVENT_CLIENT_OPENED, client);
         *ret = client;
         return MODEL_OK;
 
@@ -211,6 +213,7 @@ static void client_destroy_done(struct worker_job *job)
         quota_release(model, client->uid, QUOTA_PAGES, client->pages);
         quota_release(model, client->uid, QUOTA_CLIENTS, 1);
         log_debug("Client '%s' is closed", client->name);
+        event_client(EVENT_CLIENT_CLOSED, client);
         client_free(client);
 
         if (closed)
@@ -269,13 +272,21 @@ void client_end_call(struct client *client)
 
 int client_get(struct client *client, uint64_t pages, struct model_refusal *refusal)
 {
-        return client->closing ? MODEL_E_CLOSING : reserve(client, pages, refusal);
+        uint64_t before = client->pages;
+        int r;
+
+        if (client->closing)
+                return MODEL_E_CLOSING;
+        r = reserve(client, pages, refusal);
+        event_pages(client, before);
+        return r;
 }
 
 int client_put(struct client *client, uint64_t pages)
 {
         struct model *model = client->model;
-        int r;
+        uint64_t before = client->pages;
+        int r = 0;
 
         if (client->closing)
                 return MODEL_E_CLOSING;
@@ -288,7 +299,7 @@ int client_put(struct client *client, uint64_t pages)
 
                 r = dm_io_client_put(client->io, n);
                 if (r < 0)
-                        return r;
+                        break;
                 quota_release(model, client->uid, QUOTA_PAGES, n);
                 pthread_mutex_lock(&model->lock);
                 client->pages -= n;
@@ -296,7 +307,8 @@ int client_put(struct client *client, uint64_t pages)
                 pthread_mutex_unlock(&model->lock);
                 pages -= n;
         }
-        return MODEL_OK;
+        event_pages(client, before);
+        return r;
 }
 
 struct export *client_find_export(struct client *client, const char *name)

@@ -20,6 +20,7 @@
 
 #include "log.h"
 #include "model/describe.h"
+#include "model/event.h"
 #include "model/export.h"
 #include "model/quota.h"
 #include "model/region-table.h"
@@ -29,6 +30,7 @@
 #define OPEN_CLOSED (1u << 31)
 
 static void export_drained(struct dmio_task *task);
+static void export_tell_errors(struct dmio_task *task);
 
 static struct export *export_free(struct export *export)
 {
@@ -161,6 +163,7 @@ static int export_allocate(struct client *client, const char *name, unsigned int
         export->node.client = client;
         export->node.export = export;
         export->drained_task.fn = export_drained;
+        export->error_task.fn = export_tell_errors;
         export->n_legs = n_legs;
         atomic_init(&export->refs, 1);
         atomic_init(&export->in_flight, 1);
@@ -261,6 +264,7 @@ int export_new(struct client *client, const char *name, struct leg_spec *legs, u
                 return r;
 
         export->legs_are_ours = true;
+        event_export(EVENT_EXPORT_CREATED, export);
         *ret = DMIO_TAKE(export);
         return MODEL_OK;
 }
@@ -289,6 +293,7 @@ static void export_closed(struct worker_job *job)
         pthread_mutex_unlock(&export->model->lock);
 
         quota_release(export->model, export->uid, QUOTA_EXPORTS, 1);
+        event_export(EVENT_EXPORT_REMOVED, export);
         export->owner = NULL;
         export->io = NULL;
         export_unref(export);
@@ -412,16 +417,64 @@ unsigned int export_n_open(const struct export *export)
         return atomic_load_explicit(&export->n_open, memory_order_relaxed) & ~OPEN_CLOSED;
 }
 
-void export_leg_error(struct export *export, unsigned int leg, int error, bool fail)
+/* An errno and its operation in one word, so that they are of the same error. Never 0. */
+static uint32_t pack_error(enum dm_io_op op, int error)
+{
+        return (uint32_t)op << 16 | (uint32_t)error;
+}
+
+static struct event_leg_error unpack_error(unsigned int leg, uint32_t packed, uint64_t n)
+{
+        return (struct event_leg_error){ .leg = leg,
+                                         .error = (int)(packed & UINT16_MAX),
+                                         .op = (enum dm_io_op)(packed >> 16),
+                                         .n = n };
+}
+
+/*
+ * On the main loop, for what queue threads have left in the legs since the last time. However many
+ * errors there were, nothing more than that is kept of them, and none goes uncounted. What happens
+ * from the first line on posts the task again.
+ */
+static void export_tell_errors(struct dmio_task *task)
+{
+        struct export *export = container_of(task, struct export, error_task);
+
+        atomic_store(&export->error_posted, false);
+        for (unsigned int i = 0; i < export->n_legs; i++) {
+                struct leg *leg = &export->legs[i];
+                uint64_t n = atomic_exchange(&leg->untold_errors, 0);
+                uint32_t failure = atomic_exchange(&leg->untold_failure, 0);
+                struct event_leg_error error;
+
+                if (n > 0) {
+                        error = unpack_error(i, atomic_load(&leg->untold_error), n);
+                        event_leg(EVENT_LEG_ERROR, export, &error);
+                }
+                if (failure) {
+                        error = unpack_error(i, failure, 1);
+                        event_leg(EVENT_LEG_FAILED, export, &error);
+                }
+        }
+}
+
+void export_leg_error(struct export *export, unsigned int leg, enum dm_io_op op, int error,
+                      bool fail)
 {
         struct leg *entry = &export->legs[leg];
 
         atomic_store_explicit(&entry->last_error, error, memory_order_relaxed);
         atomic_fetch_add_explicit(&entry->errors, 1, memory_order_relaxed);
-        if (!fail || atomic_exchange(&entry->state, LEG_FAILED) == LEG_FAILED)
-                return;
-        log_warning("Leg %u of '%s' has failed (%s, %s) and takes part in nothing any more", leg,
-                    export->path, entry->spec.device, errno_name(error));
+        if (fail && atomic_exchange(&entry->state, LEG_FAILED) != LEG_FAILED) {
+                log_warning("Leg %u of '%s' has failed (%s, %s) and takes part in nothing any more",
+                            leg, export->path, entry->spec.device, errno_name(error));
+                atomic_store(&entry->untold_failure, pack_error(op, error));
+        } else {
+                atomic_store(&entry->untold_error, pack_error(op, error));
+                atomic_fetch_add(&entry->untold_errors, 1);
+        }
+        if (!atomic_exchange(&export->error_posted, true))
+                dmio_queue_post(export->model->queue, &export->error_task);
 }
 
 bool export_error_is_harmless(int error)

@@ -17,6 +17,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include <dmio/io.h>
+
 #include "model/client.h"
 #include "model/model.h"
 #include "mount/range-lock.h"
@@ -50,6 +52,11 @@ struct leg {
         _Atomic(enum leg_state) state;
         _Atomic(uint64_t) errors;
         _Atomic(int) last_error; /* positive errno, 0 for none */
+
+        /* Private: what no event has told yet (export_tell_errors() in export.c). */
+        _Atomic(uint64_t) untold_errors;
+        _Atomic(uint32_t) untold_error;
+        _Atomic(uint32_t) untold_failure;
 };
 
 struct export
@@ -88,6 +95,8 @@ struct export
         struct grant *grants;          /* private: n_legs of them, until it is drained */
         struct dmio_task drained_task; /* private: in_flight reached 0 */
         struct worker_job close_job;   /* private: the devices are closed */
+        struct dmio_task error_task;   /* private: legs have had errors */
+        _Atomic(bool) error_posted;    /* private: error_task is on its way */
         void (*removed)(void *userdata);
         void *removed_userdata;
 
@@ -131,8 +140,13 @@ void export_close(struct export *export);
 /* The number of open files. */
 unsigned int export_n_open(const struct export *export);
 
-/* Count an error of a leg; with @fail the leg takes part in nothing any more. Any thread. */
-void export_leg_error(struct export *export, unsigned int leg, int error, bool fail);
+/*
+ * Count an error of a leg in @op; with @fail the leg takes part in nothing any more. Any thread,
+ * under whatever locks: it never waits and needs no memory. In the bracket of an operation, so that
+ * the event of it (event.h) comes before that of the removal.
+ */
+void export_leg_error(struct export *export, unsigned int leg, enum dm_io_op op, int error,
+                      bool fail);
 
 static inline bool leg_is_active(const struct leg *leg)
 {

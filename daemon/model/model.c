@@ -63,6 +63,7 @@ int model_init(struct model *model, struct dmio_engine *engine, struct dmio_queu
         list_init(&model->clients);
         list_init(&model->users);
         list_init(&model->regions);
+        list_init(&model->watchers);
 
         if (enter_node(model, &model->root) < 0 || enter_node(model, &model->root_status) < 0) {
                 tdelete(&model->root, &model->nodes, compare_nodes);
@@ -76,6 +77,7 @@ void model_deinit(struct model *model)
 {
         assert(list_is_empty(&model->clients));
         assert(list_is_empty(&model->regions));
+        assert(list_is_empty(&model->watchers));
 
         model_remove_node(model, &model->root);
         model_remove_node(model, &model->root_status);

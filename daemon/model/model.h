@@ -70,6 +70,10 @@ struct model {
         struct node root; /* the two that belong to no client */
         struct node root_status;
 
+        /* Main loop only. */
+        struct list watchers; /* struct event_watcher.link (event.h) */
+        uint64_t n_events;    /* so many there have been */
+
         /* Called on the main loop when the last client is gone; may be NULL. */
         void (*emptied)(void *userdata);
         void *emptied_userdata;

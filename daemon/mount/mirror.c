@@ -103,7 +103,7 @@ static void read_done(unsigned long error, void *context)
                 if (!mirror->first_error)
                         mirror->first_error = leg_error;
                 if (!speaks_of_request(leg_error))
-                        export_leg_error(transfer->export, leg, leg_error, false);
+                        export_leg_error(transfer->export, leg, DM_IO_READ, leg_error, false);
                 read_next(transfer);
         } else if (!leg_is_active(&transfer->export->legs[leg])) {
                 /* It failed meanwhile, and may lack what has been acknowledged since. */
@@ -186,7 +186,7 @@ static int slots_judge(struct transfer *transfer, bool equal)
                 int error = mirror->error[i];
 
                 if (error && !(equal && export_error_is_harmless(error)))
-                        export_leg_error(export, mirror->leg[i], error,
+                        export_leg_error(export, mirror->leg[i], mirror->op, error,
                                          good && leg_is_active(&export->legs[mirror->leg[i]]));
         }
         pthread_mutex_unlock(&transfer->thread->mount->judge_lock);
@@ -314,11 +314,12 @@ static void write_done(unsigned long error, void *context)
                 mirror_finish(transfer, slots_judge(transfer, false));
 }
 
-static void mirror_begin(struct transfer *transfer, uint64_t offset, uint64_t length,
-                         mirror_fn then)
+static void mirror_begin(struct transfer *transfer, enum dm_io_op op, uint64_t offset,
+                         uint64_t length, mirror_fn then)
 {
         struct mirror *mirror = &transfer->mirror;
 
+        mirror->op = op;
         mirror->then = then;
         mirror->offset = offset;
         mirror->length = length;
@@ -329,7 +330,7 @@ static void mirror_begin(struct transfer *transfer, uint64_t offset, uint64_t le
 void mirror_write(struct transfer *transfer, uint64_t offset, uint64_t length,
                   struct page_list *pages, unsigned int flags, mirror_fn then)
 {
-        mirror_begin(transfer, offset, length, then);
+        mirror_begin(transfer, DM_IO_WRITE, offset, length, then);
         transfer->mirror.pages = pages;
         transfer->mirror.may_undo = true;
         slots_send(transfer, DM_IO_WRITE, pages, flags, write_done);
@@ -355,7 +356,7 @@ static void zero_done(unsigned long error, void *context)
 
 void mirror_zero(struct transfer *transfer, uint64_t offset, uint64_t length, mirror_fn then)
 {
-        mirror_begin(transfer, offset, length, then);
+        mirror_begin(transfer, DM_IO_WRITE_ZEROES, offset, length, then);
         slots_send(transfer, DM_IO_WRITE_ZEROES, NULL, 0, zero_done);
 }
 
@@ -374,6 +375,6 @@ static void flush_done(unsigned long error, void *context)
 
 void mirror_flush(struct transfer *transfer, mirror_fn then)
 {
-        mirror_begin(transfer, 0, 0, then);
+        mirror_begin(transfer, DM_IO_FLUSH, 0, 0, then);
         slots_send(transfer, DM_IO_WRITE, &zeroes, DM_IO_PREFLUSH, flush_done);
 }

@@ -9,6 +9,10 @@ require_fuse
 require_cmd socat jq python3 nbdfuse nbdkit cmp getfattr
 
 start_dmiod
+"$DMIOCTL" --control="$CONTROL" monitor --json >"$WORK/events" &
+MONITOR=$!
+defer end_process $MONITOR
+wait_for 10 grep -q watching "$WORK/events"
 open_client alice 64
 size=65536
 sectors=$((size / 512))
@@ -17,6 +21,15 @@ sectors=$((size / 512))
 legs() {
     ctl_ok ListExports '{"client":"alice"}' |
         jq -c ".exports[] | select(.name == \"$1\").legs | map([.state, .errors > 0, .last_error])"
+}
+# told EVENT EXPORT LEG OPERATION ERRNO: there is such an event.
+told() {
+    jq -se "any(.[]; .event == \"$1\" and (.details | .client == \"alice\" and .export == \"$2\" and
+        .leg == $3 and .operation == \"$4\" and .errno == \"$5\"))" "$WORK/events"
+}
+# failures EXPORT: how many legs of it have failed, by the events.
+failures() {
+    jq -s "map(select(.event == \"leg-failed\" and .details.export == \"$1\")) | length" "$WORK/events"
 }
 attribute() {
     getfattr --absolute-names --only-values -n "user.dmio.$1" "$2"
@@ -70,6 +83,10 @@ if command -v qemu-storage-daemon >/dev/null; then
         expect_eq "$name: a write that one leg cannot take" "$(attempt "$file" 4096 4096 66)" ok
         expect_eq "$name: the leg has failed" "$(legs "$name")" \
             "[[\"failed\",true,\"$name\"],[\"active\",false,null]]"
+        wait_for 10 told leg-error "$name" 0 read "$name"
+        wait_for 10 told leg-failed "$name" 0 write "$name"
+        ok "$name: events tell of both"
+        expect_eq "$name: of the failure once" "$(failures "$name")" 1
         expect_eq "$name: the file says so, too" "$(attribute failed "$file") $(attribute state "$file")" \
             "0 degraded"
         expect_eq "$name: and .status" \
@@ -207,6 +224,13 @@ file=$(create_export alice flush "$flush_leg/disk:0+$sectors" "$image:0+$sectors
 : >"$WORK/fail"
 expect "a flush that one leg of two cannot do" dd if=/dev/zero of="$file" bs=4096 count=1 conv=notrunc,fsync status=none
 expect_eq "fails the leg" "$(legs flush)" '[["failed",true,"EIO"],["active",false,null]]'
+wait_for 10 told leg-failed flush 0 flush EIO
+ok "which is told"
+ctl_ok RemoveExport '{"client":"alice","name":"flush"}' >/dev/null
+wait_for 10 jq -se 'any(.[-2:][]; .event == "export-removed")' "$WORK/events"
+for export in once refused zeroes; do
+    expect_eq "$export: no event of a failure" "$(failures $export)" 0
+done
 
 # --- a limit on the size of files, which the daemon inherits
 expect "stop" stop_dmiod

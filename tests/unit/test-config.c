@@ -113,6 +113,7 @@ static void an_empty_file_gives_the_defaults(void **state)
         assert_int_equal(config->limit_message, 1048576);
         assert_int_equal(config->limit_nesting, 32);
         assert_int_equal(config->limit_descriptors, 64);
+        assert_int_equal(config->limit_events, 256);
         assert_true(list_is_empty(&config->devices));
         config_free(config);
 }

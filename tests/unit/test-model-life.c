@@ -19,6 +19,7 @@
 #include "loop.h"
 #include "model/client.h"
 #include "model/describe.h"
+#include "model/event.h"
 #include "model/export.h"
 #include "model/region-table.h"
 #include "util/cleanup.h"
@@ -425,6 +426,61 @@ static void pages_that_are_held_delay_the_end(void **state)
         run_until(f, &closed, 1);
 }
 
+static unsigned int n_events;
+
+static void count_events(struct event_watcher *watcher)
+{
+        n_events++;
+}
+
+static void expect_event(struct event_watcher *watcher, const char *name, const char *error,
+                         uint64_t n_errors)
+{
+        json_t *event = event_watcher_take(watcher), *details = json_object_get(event, "details");
+
+        assert_string_equal(json_string_value(json_object_get(event, "event")), name);
+        if (error) {
+                assert_string_equal(json_string_value(json_object_get(details, "errno")), error);
+                assert_int_equal(json_integer_value(json_object_get(details, "leg")), 1);
+                assert_int_equal(json_integer_value(json_object_get(details, "errors")), n_errors);
+        }
+        json_decref(event);
+}
+
+/* From wherever they happen to the main loop: a failure once, errors as few. */
+static void errors_of_legs_are_events(void **state)
+{
+        struct fixture *f = *state;
+        struct client *a = get_client(f, "a", &alice);
+        const struct region regions[] = { { 0, 0, 8 }, { 1, 0, 8 } };
+        struct event_watcher watcher;
+        struct export *export;
+
+        n_events = 0;
+        assert_int_equal(event_watcher_init(&watcher, &f->model, &alice, 8, count_events), 0);
+        assert_int_equal(make_export_on(f, a, "x", regions, 2, false, false, &export), MODEL_OK);
+        for (unsigned int i = 0; i < 100; i++)
+                export_leg_error(export, 1, DM_IO_READ, EILSEQ, false);
+        assert_int_equal(n_events, 2);
+        run_until(f, &n_events, 3);
+        export_leg_error(export, 1, DM_IO_WRITE, EIO, true);
+        export_leg_error(export, 1, DM_IO_WRITE, ENOSPC, true);
+        run_until(f, &n_events, 5);
+        export_leg_error(export, 1, DM_IO_READ, ETIMEDOUT, false);
+        assert_int_equal(export_remove(export, false, NULL, NULL, NULL), MODEL_OK);
+        run_until(f, &n_events, 7);
+
+        expect_event(&watcher, "watching", NULL, 0);
+        expect_event(&watcher, "export-created", NULL, 0);
+        expect_event(&watcher, "leg-error", "EILSEQ", 100);
+        expect_event(&watcher, "leg-error", "ENOSPC", 1);
+        expect_event(&watcher, "leg-failed", "EIO", 0);
+        expect_event(&watcher, "leg-error", "ETIMEDOUT", 1);
+        expect_event(&watcher, "export-removed", NULL, 0);
+        assert_false(event_watcher_has_more(&watcher));
+        event_watcher_deinit(&watcher);
+}
+
 static void a_failed_leg_stays_failed(void **state)
 {
         struct fixture *f = *state;
@@ -434,9 +490,9 @@ static void a_failed_leg_stays_failed(void **state)
         json_t *object, *leg;
 
         assert_int_equal(make_export_on(f, a, "x", regions, 2, false, false, &export), MODEL_OK);
-        export_leg_error(export, 1, EAGAIN, false);
+        export_leg_error(export, 1, DM_IO_READ, EAGAIN, false);
         assert_true(leg_is_active(&export->legs[1]));
-        export_leg_error(export, 1, EIO, true);
+        export_leg_error(export, 1, DM_IO_WRITE, EIO, true);
         assert_false(leg_is_active(&export->legs[1]));
         assert_true(leg_is_active(&export->legs[0]));
 
@@ -503,6 +559,7 @@ int main(void)
                 TEST(an_open_export_stays_unless_forced),
                 TEST(a_removal_waits_for_what_is_in_flight),
                 TEST(pages_that_are_held_delay_the_end),
+                TEST(errors_of_legs_are_events),
                 TEST(a_failed_leg_stays_failed),
                 TEST(status_shows_only_what_one_may_see),
         };
