@@ -55,6 +55,15 @@ void call_reply(struct call *call, json_t *parameters)
         call_answer(call, varlink_reply(parameters));
 }
 
+void call_continue(struct call *call, json_t *parameters)
+{
+        json_t *answer = varlink_reply(parameters);
+
+        if (json_is_object(answer))
+                (void)json_object_set_new(answer, "continues", json_true());
+        call->continued(call, answer);
+}
+
 json_t *call_find_client(const struct call *call, const char *name, struct client **ret)
 {
         struct client *client = model_find_client(call->model, name);

@@ -30,10 +30,17 @@ struct call {
         bool more;
         bool oneway;
         bool abandoned; /* its connection has ended */
+        /* Set by a method that may last: see at once when the peer has closed the connection, which
+         * then ends. Calls that were sent behind this one are lost. */
+        bool watch_peer;
 
         /* Called once, with the answer, which is taken. Later than call_answer() if descriptors
          * have to be closed first. */
         void (*answered)(struct call *call, json_t *answer);
+
+        /* The same for the answers before it. */
+        void (*continued)(struct call *call, json_t *answer);
+        bool has_room; /* nothing waits to be sent; kept by the connection */
 
         json_t *answer; /* private, as is what follows */
         struct worker_job job;
@@ -47,6 +54,10 @@ void call_answer(struct call *call, json_t *answer);
 
 /* The same for the parameters of a reply, which are taken; NULL if there was no memory for them. */
 void call_reply(struct call *call, json_t *parameters);
+
+/* The parameters of one of several replies, but not the last, which are taken: only with
+ * call->more. This may end the connection. */
+void call_continue(struct call *call, json_t *parameters);
 
 /* The client of that name, if the peer may use it. Returns NULL or an error. */
 json_t *call_find_client(const struct call *call, const char *name, struct client **ret);

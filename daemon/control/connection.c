@@ -39,6 +39,7 @@ static void connection_free_if_over(struct connection *connection)
 static void connection_watch(struct connection *connection)
 {
         uint32_t events = stream_unsent(&connection->stream) > 0 ? EPOLLOUT : 0;
+        bool watched = connection->state == CONNECTION_CALLING && connection->call.watch_peer;
         int r;
 
         if (connection->state == CONNECTION_DISCARDING ||
@@ -47,7 +48,7 @@ static void connection_watch(struct connection *connection)
         r = sd_event_source_set_io_events(connection->source, events);
         if (r >= 0)
                 r = sd_event_source_set_enabled(connection->source,
-                                                events ? SD_EVENT_ON : SD_EVENT_OFF);
+                                                events || watched ? SD_EVENT_ON : SD_EVENT_OFF);
         if (r < 0)
                 (void)log_warning_errno(r, "Cannot watch a connection: %m");
 }
@@ -110,6 +111,7 @@ static void connection_flush(struct connection *connection)
         int r;
 
         r = stream_flush(&connection->stream, &progress);
+        connection->call.has_room = r == 0;
         if (r < 0) {
                 /* It does not want to know. */
                 connection_end(connection);
@@ -155,6 +157,17 @@ static void connection_send(struct connection *connection, json_t *answer)
         connection_flush(connection);
 }
 
+/* The call goes on. */
+static void connection_continued(struct call *call, json_t *answer)
+{
+        struct connection *connection = container_of(call, struct connection, call);
+
+        if (connection->state == CONNECTION_ENDED || call->oneway)
+                json_decref(answer);
+        else
+                connection_send(connection, answer);
+}
+
 /* The call is over. */
 static void connection_answered(struct call *call, json_t *answer)
 {
@@ -183,8 +196,11 @@ static struct call *connection_begin_call(struct connection *connection)
 
         call->oneway = false;
         call->more = false;
+        call->watch_peer = false;
         call->descriptors = descriptors_take(&connection->stream.descriptors);
         call->answered = connection_answered;
+        call->continued = connection_continued;
+        call->has_room = stream_unsent(&connection->stream) == 0;
         connection->large = connection->large || connection->stream.in_length > LARGE_MESSAGE;
         connection->state = CONNECTION_CALLING;
         return call;
@@ -311,6 +327,10 @@ static int connection_event(sd_event_source *source, int fd, uint32_t revents, v
                 }
                 if (only_flush)
                         return 0;
+        }
+        if (connection->state == CONNECTION_CALLING && revents & (EPOLLHUP | EPOLLERR)) {
+                connection_end(connection);
+                return 0;
         }
         if (connection->state == CONNECTION_READING && !connection->stopping)
                 connection_read(connection);
