@@ -52,6 +52,7 @@ static const struct {
                                    { { "requested", NUMBER }, { "available", NUMBER } } },
         [ERROR_LIMIT_REACHED] = { "io.dmiod.LimitReached",
                                   { { "limit", TEXT }, { "value", NUMBER } } },
+        [ERROR_NO_SUCH_JOB] = { "io.dmiod.NoSuchJob", { { "job", NUMBER } } },
         [ERROR_PERMISSION_DENIED] = { "io.dmiod.PermissionDenied", { { "reason", TEXT } } },
 };
 

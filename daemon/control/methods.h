@@ -91,3 +91,28 @@ struct io_arguments {
 extern const struct field io_fields[];
 
 void method_io(struct call *call);
+
+/* methods-job.c */
+struct region_argument;
+
+struct copy_arguments {
+        char *client;
+        struct region_argument *source; /* NULL for Zero */
+        struct field_array destinations;
+        bool ignore_errors;
+        bool sequential;
+        int64_t throttle;
+};
+
+struct cancel_job_arguments {
+        int64_t job;
+};
+
+extern const struct field copy_fields[];
+extern const struct field zero_fields[];
+extern const struct field cancel_job_fields[];
+
+void method_copy(struct call *call);
+void method_zero(struct call *call);
+void method_list_jobs(struct call *call);
+void method_cancel_job(struct call *call);

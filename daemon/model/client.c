@@ -3,7 +3,8 @@
 /*
  * The end of a client takes steps, each of which may have to wait:
  *
- *   closing     no new work; its exports are being removed and drain, its calls finish
+ *   closing     no new work; its exports are being removed and drain, its calls
+ *               and jobs finish
  *   destroying  nothing is left: the engine's client goes, on a worker thread, because
  *               dm_io_client_destroy() waits and is not allowed in a callback of the engine
  *   gone        the name is free, closed() is told
@@ -19,6 +20,7 @@
 #include "log.h"
 #include "model/client.h"
 #include "model/export.h"
+#include "model/job.h"
 #include "model/quota.h"
 #include "util/cleanup.h"
 
@@ -69,6 +71,7 @@ static int client_enter(struct client *client)
 
 static struct client *client_free(struct client *client)
 {
+        jobs_forget(client);
         free(client->name);
         free(client);
         return NULL;
@@ -87,6 +90,7 @@ static int client_allocate(struct model *model, const char *name, const struct p
         client->gid = owner->gid;
         list_init(&client->link);
         list_init(&client->exports);
+        list_init(&client->jobs);
         client->node.type = NODE_TYPE_CLIENT;
         client->node.client = client;
         client->status_node.type = NODE_TYPE_CLIENT_STATUS;
@@ -247,6 +251,7 @@ int client_close(struct client *client, void (*closed)(void *userdata), void *us
         client->closed = closed;
         client->closed_userdata = userdata;
 
+        jobs_cancel(client);
         list_for_each_safe (export, after, &client->exports, link)
                 (void)export_remove(export, true, NULL, NULL, NULL);
         client_continue_close(client);

@@ -65,6 +65,8 @@ struct model {
         uint64_t page_limit; /* most that they may reserve */
         struct list users;   /* struct user.link (quota.h) */
         struct list regions; /* struct grant.link (region-table.h) */
+        uint64_t last_job;   /* the number of the latest one */
+        bool jobs_stopped;   /* those that begin are cancelled at once */
         void *nodes;         /* tsearch(3) tree of struct node by id */
         node_id_t next_node;
         struct node root; /* the two that belong to no client */

@@ -12,10 +12,12 @@ enum quota {
         QUOTA_EXPORTS,
         QUOTA_CONNECTIONS,
         QUOTA_PAGES,
+        QUOTA_JOBS,
         _QUOTA_MAX,
 };
 
-/* The name in errors and in the configuration: "clients", "exports", "connections", "pages". */
+/* The name in errors and in the configuration: "clients", "exports", "connections", "pages",
+ * "jobs". */
 const char *quota_name(enum quota quota);
 
 /*
