@@ -64,8 +64,8 @@ int control_get_fd(const struct control *control)
         return control->fd;
 }
 
-static int control_send(struct control *control, const char *text, size_t length, const int *fds,
-                        unsigned int n_fds)
+static int send_bytes(struct control *control, const char *text, size_t length, const int *fds,
+                      unsigned int n_fds)
 {
         union {
                 char bytes[CMSG_SPACE(CONTROL_MAX_DESCRIPTORS * sizeof(int))];
@@ -131,7 +131,7 @@ static int control_fill(struct control *control)
         return 0;
 }
 
-static int control_receive(struct control *control, json_t **ret)
+int control_receive(struct control *control, json_t **ret)
 {
         size_t seen = 0;
         json_t *reply;
@@ -162,14 +162,20 @@ static int control_receive(struct control *control, json_t **ret)
         return 0;
 }
 
-int control_call(struct control *control, const char *method, json_t *parameters, const int *fds,
-                 unsigned int n_fds, json_t **ret)
+bool control_has_reply(const struct control *control)
+{
+        return control->length > 0 && memchr(control->buffer, 0, control->length);
+}
+
+int control_send(struct control *control, const char *method, json_t *parameters, bool more,
+                 const int *fds, unsigned int n_fds)
 {
         DMIO_CLEANUP(freep) char *text = NULL;
         json_t *call;
-        int r, sent;
+        int r;
 
-        call = json_pack("{s:s, s:O*}", "method", method, "parameters", parameters);
+        call = json_pack("{s:s, s:O*, s:o*}", "method", method, "parameters", parameters, "more",
+                         more ? json_true() : NULL);
         if (!call)
                 return -ENOMEM;
         text = json_dumps(call, JSON_COMPACT);
@@ -177,10 +183,15 @@ int control_call(struct control *control, const char *method, json_t *parameters
         if (!text)
                 return -ENOMEM;
 
-        /* A daemon that refuses a call half way says why before it hangs up: hear it first. */
-        sent = control_send(control, text, strlen(text) + 1, fds, n_fds);
-        if (sent < 0 && sent != -EPIPE && sent != -ECONNRESET)
-                return sent;
-        r = control_receive(control, ret);
-        return r == -ECONNRESET && sent < 0 ? sent : r;
+        r = send_bytes(control, text, strlen(text) + 1, fds, n_fds);
+        return r == -EPIPE || r == -ECONNRESET ? 0 : r;
+}
+
+int control_call(struct control *control, const char *method, json_t *parameters, const int *fds,
+                 unsigned int n_fds, json_t **ret)
+{
+        int r;
+
+        r = control_send(control, method, parameters, false, fds, n_fds);
+        return r < 0 ? r : control_receive(control, ret);
 }

@@ -6,6 +6,8 @@
  * end with a NUL byte; descriptors travel with the first byte of a message.
  */
 
+#include <stdbool.h>
+
 #include <jansson.h>
 
 #include "util/cleanup.h"
@@ -24,9 +26,22 @@ DMIO_DEFINE_CLEANUP(struct control, control_free)
 int control_get_fd(const struct control *control);
 
 /*
- * Call @method with @parameters (NULL for none) and wait for the reply, an object with "parameters"
- * or "error". Returns 0; -ECONNRESET if the connection ended before the reply; -EBADMSG if what
- * came is no reply; or another negative errno.
+ * Call @method with @parameters (NULL for none). With @more the daemon may reply several times.
+ * Returns 0, also if the daemon hangs up half way, as it does when it refuses what comes: the reply
+ * tells; or a negative errno.
  */
+int control_send(struct control *control, const char *method, json_t *parameters, bool more,
+                 const int *fds, unsigned int n_fds);
+
+/*
+ * Wait for a reply, an object with "parameters" or "error". Returns 0; -ECONNRESET if the
+ * connection ended before it; -EBADMSG if what came is no reply; or another negative errno.
+ */
+int control_receive(struct control *control, json_t **ret);
+
+/* True if one has come in full: control_receive() would not wait. */
+bool control_has_reply(const struct control *control);
+
+/* The two of them, for one reply. */
 int control_call(struct control *control, const char *method, json_t *parameters, const int *fds,
                  unsigned int n_fds, json_t **ret);

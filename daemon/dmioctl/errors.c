@@ -41,6 +41,7 @@ static const struct {
                                     "left; ask for fewer, or see 'dmioctl client list'" },
         { "io.dmiod.LimitReached", "the limit of {limit} is reached ({value}); give something "
                                    "back, or have the limit raised in the daemon's configuration" },
+        { "io.dmiod.NoSuchJob", "there is no job {job}; see 'dmioctl job list'" },
         { "io.dmiod.PermissionDenied", "permission denied: {reason}" },
         { "org.varlink.service.InterfaceNotFound",
           "the daemon does not know the interface '{interface}'; is it a dmiod?" },
@@ -65,14 +66,18 @@ static void put_json(FILE *stream, const json_t *value)
 }
 
 static void put_region(FILE *stream, const json_t *value, const struct leg *legs,
-                       unsigned int n_legs)
+                       unsigned int n_legs, unsigned int first_leg)
 {
-        json_int_t region = json_integer_value(value);
+        json_int_t region = json_integer_value(value), leg = region + (json_int_t)first_leg;
 
-        fputs("region ", stream);
-        put_json(stream, value);
-        if (json_is_integer(value) && region >= 0 && region < (json_int_t)n_legs)
-                fprintf(stream, " (%s)", legs[region].text);
+        if (region == -1 && first_leg > 0) {
+                fputs("the source", stream);
+        } else {
+                fputs(first_leg > 0 ? "destination " : "region ", stream);
+                put_json(stream, value);
+        }
+        if (json_is_integer(value) && leg >= 0 && leg < (json_int_t)n_legs)
+                fprintf(stream, " (%s)", legs[leg].text);
 }
 
 static void put_device(FILE *stream, const json_t *value, const struct devices *devices)
@@ -102,7 +107,7 @@ static void put_errno(FILE *stream, const json_t *value)
 }
 
 char *error_text(const char *name, const json_t *parameters, const struct leg *legs,
-                 unsigned int n_legs, const struct devices *devices)
+                 unsigned int n_legs, unsigned int first_leg, const struct devices *devices)
 {
         const char *template = NULL;
         DMIO_CLEANUP(freep) char *text = NULL;
@@ -134,7 +139,8 @@ char *error_text(const char *name, const json_t *parameters, const struct leg *l
                 template += key_length + 2;
 
                 if (strcmp(key, "region") == 0)
-                        put_region(stream, json_object_get(parameters, key), legs, n_legs);
+                        put_region(stream, json_object_get(parameters, key), legs, n_legs,
+                                   first_leg);
                 else if (strcmp(key, "device") == 0)
                         put_device(stream, json_object_get(parameters, key), devices);
                 else if (strcmp(key, "errno") == 0)

@@ -134,17 +134,27 @@ static int handle_error(struct request *request, const json_t *reply, const json
                 return STATUS_REFUSED;
         }
         text = error_text(json_string_value(error), parameters, request->legs, request->n_legs,
-                          &request->devices);
+                          request->first_leg, &request->devices);
         if (!text)
                 return complain_memory();
         complain("%s", text);
         return STATUS_REFUSED;
 }
 
-int request_call(struct request *request, const char *method, json_t *parameters,
-                 const json_t **ret)
+static int complain_control(int error)
 {
-        json_t *error, *result;
+        if (error == -EBADMSG)
+                complain("what came back is not a reply of dmiod; is the socket the right one?");
+        else if (error == -ECONNRESET || error == -EPIPE)
+                complain("the daemon ended the connection before it answered; 'systemctl status "
+                         "dmiod' and its journal tell more");
+        else
+                complain("cannot speak with the daemon: %s", strerror(-error));
+        return STATUS_NO_DAEMON;
+}
+
+int request_send(struct request *request, const char *method, json_t *parameters, bool more)
+{
         int r;
 
         if (!parameters)
@@ -158,25 +168,22 @@ int request_call(struct request *request, const char *method, json_t *parameters
                         return r;
                 }
         }
+        r = control_send(request->control, method, parameters, more, request->devices.fds,
+                         request->devices.n);
+        json_decref(parameters);
+        return r < 0 ? complain_control(r) : STATUS_OK;
+}
+
+int request_receive(struct request *request, const json_t **ret, bool *ret_more)
+{
+        json_t *error, *result;
+        int r;
 
         json_decref(request->reply);
         request->reply = NULL;
-        r = control_call(request->control, method, parameters, request->devices.fds,
-                         request->devices.n, &request->reply);
-        json_decref(parameters);
-        if (r == -EBADMSG) {
-                complain("what came back is not a reply of dmiod; is the socket the right one?");
-                return STATUS_NO_DAEMON;
-        }
-        if (r == -ECONNRESET || r == -EPIPE) {
-                complain("the daemon ended the connection before it answered; 'systemctl status "
-                         "dmiod' and its journal tell more");
-                return STATUS_NO_DAEMON;
-        }
-        if (r < 0) {
-                complain("cannot speak with the daemon: %s", strerror(-r));
-                return STATUS_NO_DAEMON;
-        }
+        r = control_receive(request->control, &request->reply);
+        if (r < 0)
+                return complain_control(r);
 
         error = json_object_get(request->reply, "error");
         if (json_is_string(error))
@@ -190,8 +197,19 @@ int request_call(struct request *request, const char *method, json_t *parameters
         }
         if (request->invocation->given[OPTION_JSON])
                 show_json(result);
+        *ret_more = json_is_true(json_object_get(request->reply, "continues"));
         *ret = result;
         return STATUS_OK;
+}
+
+int request_call(struct request *request, const char *method, json_t *parameters,
+                 const json_t **ret)
+{
+        bool more;
+        int r;
+
+        r = request_send(request, method, parameters, false);
+        return r == STATUS_OK ? request_receive(request, ret, &more) : r;
 }
 
 int parse_pages(const struct invocation *invocation, const char *what, const char *text,

@@ -22,6 +22,8 @@ struct request {
         const struct invocation *invocation;
         struct leg legs[DM_IO_MAX_REGIONS];
         unsigned int n_legs;
+        unsigned int first_leg; /* the one that errors call region 0; the source of a copy is before
+                                   it */
         struct devices devices;
         struct control *control;
         json_t *reply;
@@ -38,6 +40,13 @@ int request_connect(struct request *request);
 /* Open the devices of @n legs and describe these as an array of Region, which is the caller's. */
 int request_regions(struct request *request, unsigned int first, unsigned int n, bool read_only,
                     json_t **ret);
+
+/*
+ * The two halves of request_call(), for a method that replies several times if @more: *@ret_more
+ * says whether this reply was not the last.
+ */
+int request_send(struct request *request, const char *method, json_t *parameters, bool more);
+int request_receive(struct request *request, const json_t **ret, bool *ret_more);
 
 /*
  * Connect if need be, call, and show the reply or the error as JSON if that was asked for. Takes
