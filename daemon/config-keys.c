@@ -82,6 +82,8 @@ static const struct config_key keys[] = {
           0, 1u << 30, true, "pages that one user may reserve" },
         { "limits", "jobs-per-uid", KEY_NUMBER, FIELD(limit_jobs), "32", NULL,
           0, 1u << 16, true, "jobs of one user that run at a time" },
+        { "limits", "requests-per-uid", KEY_NUMBER, FIELD(limit_requests), "256", NULL,
+          0, 1u << 20, true, "submitted requests of one user whose results are not fetched" },
         { "limits", "message-bytes", KEY_NUMBER, FIELD(limit_message), "1048576", NULL,
           4096, 64u << 20, true, "length of a control message" },
         { "limits", "message-depth", KEY_NUMBER, FIELD(limit_nesting), "32", NULL,

@@ -18,7 +18,16 @@
 #include "model/client.h"
 #include "worker.h"
 
+struct call;
 struct method;
+
+/* For a call that goes on until somebody ends it; its peer is watched. */
+struct call_listener {
+        /* All that was answered so far has been sent: call->has_room is true again. */
+        void (*room)(struct call *call);
+        /* The connection has ended; call_answer() is due, and may be called at once. */
+        void (*abandon)(struct call *call);
+};
 
 struct call {
         struct model *model;
@@ -41,6 +50,8 @@ struct call {
         /* The same for the answers before it. */
         void (*continued)(struct call *call, json_t *answer);
         bool has_room; /* nothing waits to be sent; kept by the connection */
+        const struct call_listener *listener;
+        void *listener_data;
 
         json_t *answer; /* private, as is what follows */
         struct worker_job job;
@@ -56,7 +67,7 @@ void call_answer(struct call *call, json_t *answer);
 void call_reply(struct call *call, json_t *parameters);
 
 /* The parameters of one of several replies, but not the last, which are taken: only with
- * call->more. This may end the connection. */
+ * call->more. This may end the connection, and call the listener's abandon. */
 void call_continue(struct call *call, json_t *parameters);
 
 /* The client of that name, if the peer may use it. Returns NULL or an error. */

@@ -39,7 +39,8 @@ static void connection_free_if_over(struct connection *connection)
 static void connection_watch(struct connection *connection)
 {
         uint32_t events = stream_unsent(&connection->stream) > 0 ? EPOLLOUT : 0;
-        bool watched = connection->state == CONNECTION_CALLING && connection->call.watch_peer;
+        bool watched = connection->state == CONNECTION_CALLING &&
+                       (connection->call.watch_peer || connection->call.listener);
         int r;
 
         if (connection->state == CONNECTION_DISCARDING ||
@@ -132,10 +133,13 @@ static void connection_flush(struct connection *connection)
                         return;
                 }
         }
-        if (connection->state == CONNECTION_CALLING)
-                connection_watch(connection);
-        else
+        if (connection->state != CONNECTION_CALLING) {
                 connection_go_on(connection);
+                return;
+        }
+        connection_watch(connection);
+        if (connection->call.has_room && connection->call.listener)
+                connection->call.listener->room(&connection->call);
 }
 
 static void connection_send(struct connection *connection, json_t *answer)
@@ -197,6 +201,7 @@ static struct call *connection_begin_call(struct connection *connection)
         call->oneway = false;
         call->more = false;
         call->watch_peer = false;
+        call->listener = NULL;
         call->descriptors = descriptors_take(&connection->stream.descriptors);
         call->answered = connection_answered;
         call->continued = connection_continued;
@@ -413,7 +418,10 @@ void connection_end(struct connection *connection)
                 server_trim(server);
         stream_deinit(&connection->stream);
         server_connection_ended(server, connection);
-        connection_free_if_over(connection);
+        if (call->listener)
+                call->listener->abandon(call);
+        else
+                connection_free_if_over(connection);
 }
 
 bool connection_is_busy(const struct connection *connection)

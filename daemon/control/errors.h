@@ -34,6 +34,7 @@ enum error_id {
         ERROR_POOL_EXHAUSTED,
         ERROR_LIMIT_REACHED,
         ERROR_NO_SUCH_JOB,
+        ERROR_NO_SUCH_REQUEST,
         ERROR_PERMISSION_DENIED,
         _ERROR_MAX,
 };
@@ -105,6 +106,12 @@ static inline json_t *error_limit_reached(const char *limit, uint64_t value)
 static inline json_t *error_no_such_job(uint64_t job)
 {
         return error_new(ERROR_NO_SUCH_JOB, NULL, NULL, job, 0);
+}
+
+/* @id: 0 if it is about all that are outstanding. */
+static inline json_t *error_no_such_request(uint64_t id)
+{
+        return error_new(ERROR_NO_SUCH_REQUEST, NULL, NULL, id, 0);
 }
 
 static inline json_t *error_permission_denied(const char *reason)

@@ -91,6 +91,17 @@ struct io_arguments {
 extern const struct field io_fields[];
 
 void method_io(struct call *call);
+void method_submit_io(struct call *call);
+
+/* methods-submit.c */
+struct wait_io_arguments {
+        char *client;
+        struct field_array ids; /* int64_t */
+};
+
+extern const struct field wait_io_fields[];
+
+void method_wait_io(struct call *call);
 
 /* methods-job.c */
 struct region_argument;

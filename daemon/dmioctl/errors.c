@@ -42,6 +42,8 @@ static const struct {
         { "io.dmiod.LimitReached", "the limit of {limit} is reached ({value}); give something "
                                    "back, or have the limit raised in the daemon's configuration" },
         { "io.dmiod.NoSuchJob", "there is no job {job}; see 'dmioctl job list'" },
+        { "io.dmiod.NoSuchRequest",
+          "there is no submitted request {id} whose result is not fetched" },
         { "io.dmiod.PermissionDenied", "permission denied: {reason}" },
         { "org.varlink.service.InterfaceNotFound",
           "the daemon does not know the interface '{interface}'; is it a dmiod?" },

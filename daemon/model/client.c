@@ -22,6 +22,7 @@
 #include "model/export.h"
 #include "model/job.h"
 #include "model/quota.h"
+#include "model/request.h"
 #include "util/cleanup.h"
 
 /* Pages are given back a moment after the operation that held them has ended. */
@@ -91,6 +92,8 @@ static int client_allocate(struct model *model, const char *name, const struct p
         list_init(&client->link);
         list_init(&client->exports);
         list_init(&client->jobs);
+        list_init(&client->requests);
+        list_init(&client->waits);
         client->node.type = NODE_TYPE_CLIENT;
         client->node.client = client;
         client->status_node.type = NODE_TYPE_CLIENT_STATUS;
@@ -228,6 +231,8 @@ void client_continue_close(struct client *client)
         if (!client->closing || client->n_calls > 0 || client->n_exports > 0 ||
             client->n_draining > 0 || client->destroy_job.run)
                 return;
+
+        requests_forget(client);
 
         /* It is still found by its name, but what the job destroys must not be looked into. */
         pthread_mutex_lock(&client->model->lock);

@@ -56,6 +56,8 @@ struct client {
         unsigned int n_draining; /* exports that are removed, with something in flight */
         unsigned int n_calls;    /* Io calls and jobs in progress; main loop */
         struct list jobs;        /* struct job.link (job.h); main loop */
+        struct list requests;    /* struct request.link (request.h); main loop */
+        struct list waits;       /* struct request_wait.link; main loop */
         struct node node;        /* the directory */
         struct node status_node; /* its .status */
 

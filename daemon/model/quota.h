@@ -13,11 +13,12 @@ enum quota {
         QUOTA_CONNECTIONS,
         QUOTA_PAGES,
         QUOTA_JOBS,
+        QUOTA_REQUESTS,
         _QUOTA_MAX,
 };
 
 /* The name in errors and in the configuration: "clients", "exports", "connections", "pages",
- * "jobs". */
+ * "jobs", "requests". */
 const char *quota_name(enum quota quota);
 
 /*

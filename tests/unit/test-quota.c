@@ -144,6 +144,7 @@ static void names_are_those_of_the_configuration(void **state)
         assert_string_equal(quota_name(QUOTA_CONNECTIONS), "connections");
         assert_string_equal(quota_name(QUOTA_PAGES), "pages");
         assert_string_equal(quota_name(QUOTA_JOBS), "jobs");
+        assert_string_equal(quota_name(QUOTA_REQUESTS), "requests");
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
