@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,9 @@
  * {device} what the user wrote, {errno} "EIO (Input/output error)". {?reason} becomes ": " and the
  * reason, or nothing if there is none.
  */
+#define REGION_BUSY "io.dmiod.RegionBusy"
+#define REGION_BUSY_BY_CALL REGION_BUSY "()" /* it names no export */
+
 static const struct {
         const char *name;
         const char *text;
@@ -33,8 +37,11 @@ static const struct {
         { "io.dmiod.DeviceError", "the device '{device}' cannot be used: {errno}" },
         { "io.dmiod.InvalidRegion", "{region} cannot be used: {reason}" },
         { "io.dmiod.InvalidMemory", "the data do not fit the request: {reason}" },
-        { "io.dmiod.RegionBusy", "{region} belongs to the export '{client}/{name}'; use other "
-                                 "sectors, or make that export with --shared" },
+        { REGION_BUSY, "{region} belongs to the export '{client}/{name}'; use other "
+                       "sectors, or make that export with --shared" },
+        { REGION_BUSY_BY_CALL,
+          "a call or job of '{client}' is busy with {region}; wait for its end, "
+          "see 'dmioctl job list'" },
         { "io.dmiod.NotReserved", "'{client}' has not got {pages} pages that it could put back; "
                                   "see 'dmioctl client list'" },
         { "io.dmiod.PoolExhausted", "{requested} pages do not fit into the pool, {available} are "
@@ -108,6 +115,13 @@ static void put_errno(FILE *stream, const json_t *value)
                         fprintf(stream, " (%s)", strerrordesc_np(error));
 }
 
+static bool is_empty(const json_t *parameters, const char *key)
+{
+        const char *text = json_string_value(json_object_get(parameters, key));
+
+        return text && !*text;
+}
+
 char *error_text(const char *name, const json_t *parameters, const struct leg *legs,
                  unsigned int n_legs, unsigned int first_leg, const struct devices *devices)
 {
@@ -116,6 +130,8 @@ char *error_text(const char *name, const json_t *parameters, const struct leg *l
         size_t length;
         FILE *stream;
 
+        if (strcmp(name, REGION_BUSY) == 0 && is_empty(parameters, "name"))
+                name = REGION_BUSY_BY_CALL;
         for (size_t i = 0; i < ARRAY_SIZE(errors); i++)
                 if (strcmp(errors[i].name, name) == 0)
                         template = errors[i].text;

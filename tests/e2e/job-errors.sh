@@ -133,6 +133,9 @@ ends_with() {
     [ "$status" = "$wanted" ]
 }
 start_long
+expect_status 0 "another client" client open bob --linger --pages 8
+expect_status 1 "an export of its sectors" export create bob/vol long2.img:0+8
+expect "it says who is busy" grep -q "job of 'alice' is busy with region 0 (long2.img:0+8)" err
 kill -INT "$LONG"
 expect "an interrupt: refused" ends_with 1
 expect "it says that it was cancelled" grep -q "was cancelled" err
