@@ -43,6 +43,8 @@ struct config {
         uint64_t limit_exports;     /* per uid */
         uint64_t limit_connections; /* per uid */
         uint64_t limit_pages;       /* per uid */
+        uint64_t limit_jobs;        /* per uid */
+        uint64_t limit_requests;    /* per uid */
         uint64_t limit_message;     /* bytes of a message */
         uint64_t limit_nesting;     /* levels of a message */
         uint64_t limit_descriptors; /* of a message */

@@ -30,7 +30,7 @@ struct call_listener {
         /* The connection has ended, perhaps in call_continue(); call_answer() is due, and may be
          * called at once. */
         void (*abandon)(struct call *call);
-        /* The daemon stops: call_answer() now. */
+        /* The daemon stops: call_answer() now. NULL for what ends by itself then. */
         void (*stop)(struct call *call);
 };
 

@@ -39,7 +39,8 @@ static void connection_free_if_over(struct connection *connection)
 static void connection_watch(struct connection *connection)
 {
         uint32_t events = stream_unsent(&connection->stream) > 0 ? EPOLLOUT : 0;
-        bool watched = connection->state == CONNECTION_CALLING && connection->call.watch_peer;
+        bool watched = connection->state == CONNECTION_CALLING &&
+                       (connection->call.watch_peer || connection->call.listener);
         int r;
 
         if (connection->state == CONNECTION_DISCARDING ||
@@ -202,6 +203,7 @@ static struct call *connection_begin_call(struct connection *connection)
         call->oneway = false;
         call->more = false;
         call->watch_peer = false;
+        call->listener = NULL;
         call->descriptors = descriptors_take(&connection->stream.descriptors);
         call->answered = connection_answered;
         call->continued = connection_continued;
@@ -438,7 +440,7 @@ void connection_stop(struct connection *connection)
                 connection_end(connection);
                 return;
         }
-        if (connection->call.listener) {
+        if (connection->call.listener && connection->call.listener->stop) {
                 connection->call.listener->stop(&connection->call);
                 return;
         }

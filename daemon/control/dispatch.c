@@ -30,12 +30,13 @@ static const struct method methods[] = {
           method_list_exports },
         { "io.dmiod.Io", io_fields, sizeof(struct io_arguments), method_io },
 
-        { "io.dmiod.SubmitIo", NULL, 0, NULL },
-        { "io.dmiod.WaitIo", NULL, 0, NULL },
-        { "io.dmiod.Copy", NULL, 0, NULL },
-        { "io.dmiod.Zero", NULL, 0, NULL },
-        { "io.dmiod.ListJobs", NULL, 0, NULL },
-        { "io.dmiod.CancelJob", NULL, 0, NULL },
+        { "io.dmiod.SubmitIo", io_fields, sizeof(struct io_arguments), method_submit_io },
+        { "io.dmiod.WaitIo", wait_io_fields, sizeof(struct wait_io_arguments), method_wait_io },
+        { "io.dmiod.Copy", copy_fields, sizeof(struct copy_arguments), method_copy },
+        { "io.dmiod.Zero", zero_fields, sizeof(struct copy_arguments), method_zero },
+        { "io.dmiod.ListJobs", NULL, 0, method_list_jobs },
+        { "io.dmiod.CancelJob", cancel_job_fields, sizeof(struct cancel_job_arguments),
+          method_cancel_job },
         { "io.dmiod.Monitor", NULL, 0, method_monitor },
 };
 

@@ -34,6 +34,8 @@ enum error_id {
         ERROR_NOT_RESERVED,
         ERROR_POOL_EXHAUSTED,
         ERROR_LIMIT_REACHED,
+        ERROR_NO_SUCH_JOB,
+        ERROR_NO_SUCH_REQUEST,
         ERROR_PERMISSION_DENIED,
         _ERROR_MAX,
 };
@@ -106,6 +108,17 @@ static inline json_t *error_region_busy(unsigned int region, const char *client,
 static inline json_t *error_limit_reached(const char *limit, uint64_t value)
 {
         return error_new(ERROR_LIMIT_REACHED, limit, NULL, value, 0);
+}
+
+static inline json_t *error_no_such_job(uint64_t job)
+{
+        return error_new(ERROR_NO_SUCH_JOB, NULL, NULL, job, 0);
+}
+
+/* @id: 0 if it is about all that are outstanding. */
+static inline json_t *error_no_such_request(uint64_t id)
+{
+        return error_new(ERROR_NO_SUCH_REQUEST, NULL, NULL, id, 0);
 }
 
 static inline json_t *error_permission_denied(const char *reason)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Io: one request of the engine. Its way, with the thread in front:
+ * Io and SubmitIo: one request of the engine. Its way, with the thread in front:
  *
  *   main    method_io      who, what, how much: all that the message alone can tell
  *   worker  io_open        open the devices, map the memory, close the descriptors
@@ -11,9 +11,13 @@
  *   worker  io_close       close and unmap
  *   main    io_finish      answer
  *
- * A refusal anywhere goes on with io_close, so there is one way out.
+ * A refusal anywhere goes on with io_close, so there is one way out. SubmitIo is answered when
+ * io_opened has found no fault; the call is over then, and what would be its answer goes to
+ * whoever waits for the request (model/request.h).
  */
 
+#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -27,6 +31,8 @@
 #include "control/varlink.h"
 #include "model/describe.h"
 #include "model/region-table.h"
+#include "model/request.h"
+#include "util/cleanup.h"
 #include "util/macros.h"
 
 enum io_op {
@@ -77,11 +83,20 @@ const struct field io_fields[] = {
 /* What an answer has beside its data. */
 #define ANSWER_ENVELOPE 256
 
+/* Most bytes that go inline with a submitted request: they may have to be kept for long. */
+#define SUBMITTED_INLINE_MAX (UINT64_C(64) * 1024)
+
 /* An Io in progress. */
 struct io {
         struct worker_job job;
-        struct call *call;
+        struct call *call; /* NULL once SubmitIo is answered */
+        struct model *model;
         struct client *client;
+        uid_t worker_uid;
+        enum io_op op;
+        bool preflush, fua;
+        bool is_submitted;
+        struct request *request; /* once SubmitIo is answered */
         struct device_list devices;
         struct memory memory;
         struct dmio_page_wait wait;
@@ -96,8 +111,11 @@ static void io_finish(struct worker_job *job)
 {
         struct io *io = container_of(job, struct io, job);
 
+        if (io->request)
+                request_complete(io->request, io->answer);
         client_end_call(io->client);
-        call_answer(io->call, io->answer);
+        if (!io->request)
+                call_answer(io->call, io->answer);
         free(io);
 }
 
@@ -112,7 +130,7 @@ static void io_close(struct worker_job *job)
 /* So that nobody makes an export of sectors that we are about to touch, or are touching. */
 static json_t *io_claim(struct io *io)
 {
-        struct model *model = io->call->model;
+        struct model *model = io->model;
 
         io->claims = calloc(io->devices.n, sizeof(*io->claims));
         if (!io->claims)
@@ -134,7 +152,7 @@ static json_t *io_claim(struct io *io)
 
 static void io_unclaim(struct io *io)
 {
-        struct model *model = io->call->model;
+        struct model *model = io->model;
 
         pthread_mutex_lock(&model->lock);
         while (io->n_claims > 0)
@@ -151,10 +169,8 @@ static void io_end(struct io *io, json_t *answer)
         dmio_pages_put(io->client->io, io->memory.pages);
         io->memory.pages = NULL;
         io->answer = answer;
-        io->job = (struct worker_job){ .run = io_close,
-                                       .done = io_finish,
-                                       .uid = call_worker_uid(io->call) };
-        worker_submit(io->call->model->worker, &io->job);
+        io->job = (struct worker_job){ .run = io_close, .done = io_finish, .uid = io->worker_uid };
+        worker_submit(io->model->worker, &io->job);
 }
 
 /* The regions whose bits are set, as numbers and as what they met. */
@@ -179,6 +195,20 @@ static json_t *describe_failures(const struct io *io, unsigned long bits)
         return json_pack("{s:o, s:o}", "failed", failed, "errors", errors);
 }
 
+/* Parameters for WaitIo, of @reply, which is taken. Without memory for it all that is told is that
+ * something has failed. */
+static json_t *describe_result(const struct io *io, json_t *reply)
+{
+        if (!reply)
+                reply = json_pack("{s:s, s:[], s:[]}", "error_bits", "0x1", "failed", "errors");
+        if (!reply ||
+            json_object_set_new(reply, "id", json_integer((json_int_t)io->request->id)) < 0) {
+                json_decref(reply);
+                return json_null();
+        }
+        return reply;
+}
+
 static void io_complete(unsigned long bits, void *context)
 {
         struct io *io = context;
@@ -195,27 +225,39 @@ static void io_complete(unsigned long bits, void *context)
                 reply = NULL;
         }
         json_decref(failures);
-        io_end(io, varlink_reply(reply));
+        io_end(io, io->request ? describe_result(io, reply) : varlink_reply(reply));
+}
+
+/* It could not even be begun, for a reason of our own. A request that was submitted has failed. */
+static void io_fail(struct io *io, int error)
+{
+        if (!io->request) {
+                io_end(io, error_internal(error));
+                return;
+        }
+        for (unsigned int i = 0; i < io->devices.n; i++)
+                io->errors[i] = (struct dm_io_leg_error){ .error = -error,
+                                                          .sector = io->devices.entries[i].sector };
+        io_complete(ULONG_MAX >> (8 * sizeof(unsigned long) - io->devices.n), io);
 }
 
 /* Everything is there. */
 static void io_start(struct io *io)
 {
         static struct page nothing;
-        const struct io_arguments *arguments = io->call->arguments;
         struct dm_io_request request = {
-                .op = ops[arguments->op].op,
-                .flags = ops[arguments->op].flags | DM_IO_SYNC,
+                .op = ops[io->op].op,
+                .flags = ops[io->op].flags | DM_IO_SYNC,
                 .notify = { io_complete, io },
                 .client = io->client->io,
-                .queue = io->call->model->queue,
+                .queue = io->model->queue,
                 .leg_errors = io->errors,
         };
         int r;
 
-        if (arguments->preflush)
+        if (io->preflush)
                 request.flags |= DM_IO_PREFLUSH;
-        if (arguments->fua)
+        if (io->fua)
                 request.flags |= DM_IO_FUA;
         if (memory_pages_needed(&io->memory) > 0)
                 memory_fill(&io->memory);
@@ -227,7 +269,7 @@ static void io_start(struct io *io)
 
         for (unsigned int i = 0; i < io->devices.n; i++) {
                 const struct device_entry *entry = &io->devices.entries[i];
-                bool counts = ops[arguments->op].counts;
+                bool counts = ops[io->op].counts;
 
                 io->regions[i] = (struct io_region){ .bdev = entry->bdev,
                                                      .sector = counts ? entry->sector : 0,
@@ -235,7 +277,7 @@ static void io_start(struct io *io)
         }
         r = dm_io(&request, io->devices.n, io->regions, NULL);
         if (r < 0)
-                io_end(io, error_internal(r));
+                io_fail(io, r);
 }
 
 static void io_pages_come(struct dmio_page_wait *wait, struct page_list *pages)
@@ -256,11 +298,13 @@ static void io_get_pages(struct io *io)
                 io->memory.pages = dmio_pages_get(io->client->io, n);
                 if (!io->memory.pages) {
                         io->wait = (struct dmio_page_wait){ .client = io->client->io,
-                                                            .queue = io->call->model->queue,
+                                                            .queue = io->model->queue,
                                                             .n_pages = n,
                                                             .fn = io_pages_come };
                         r = dmio_pages_wait(&io->wait);
-                        if (r < 0)
+                        if (r < 0 && io->request)
+                                io_fail(io, -ENOMEM);
+                        else if (r < 0)
                                 io_end(io, error_invalid_memory("%u pages cannot be had, even by "
                                                                 "waiting",
                                                                 n));
@@ -272,13 +316,11 @@ static void io_get_pages(struct io *io)
 
 static json_t *check_holders(const struct io *io)
 {
-        const struct io_arguments *arguments = io->call->arguments;
-
-        for (unsigned int i = 0; ops[arguments->op].counts && i < io->devices.n; i++) {
+        for (unsigned int i = 0; ops[io->op].counts && i < io->devices.n; i++) {
                 const struct device_entry *entry = &io->devices.entries[i];
                 const struct grant *grant;
 
-                grant = region_table_find_foreign(io->call->model, io->client, &entry->info.id,
+                grant = region_table_find_foreign(io->model, io->client, &entry->info.id,
                                                   entry->sector, entry->count);
                 if (grant)
                         return error_region_busy(i, grant->client_name, grant->export_name);
@@ -286,15 +328,30 @@ static json_t *check_holders(const struct io *io)
         return NULL;
 }
 
+/* SubmitIo: nothing is wrong with it. Returns NULL, with the call answered, or an error. */
+static json_t *io_accept(struct io *io)
+{
+        const struct error_subject subject = { .client = io->client->name };
+        struct model_refusal refusal = {};
+        int r;
+
+        r = request_new(io->client, &io->request, &refusal);
+        if (r != MODEL_OK)
+                return error_from_outcome(r, &refusal, &subject);
+        call_reply(DMIO_TAKE(io->call), json_pack("{s:I}", "id", (json_int_t)io->request->id));
+        return NULL;
+}
+
 static void io_opened(struct worker_job *job)
 {
         struct io *io = container_of(job, struct io, job);
-        const struct io_arguments *arguments = io->call->arguments;
 
         if (!io->answer)
                 io->answer = check_holders(io);
-        if (!io->answer && ops[arguments->op].counts)
+        if (!io->answer && ops[io->op].counts)
                 io->answer = io_claim(io);
+        if (!io->answer && io->is_submitted)
+                io->answer = io_accept(io);
         if (io->answer)
                 io_end(io, io->answer);
         else
@@ -339,12 +396,14 @@ static json_t *io_prepare(struct io *io, const struct io_arguments *arguments)
                 largest = MAX(largest, regions[i].count);
         inline_max = call->model->config->limit_message;
         inline_max = inline_max > ANSWER_ENVELOPE ? (inline_max - ANSWER_ENVELOPE) / 4 * 3 : 0;
+        if (io->is_submitted)
+                inline_max = MIN(inline_max, SUBMITTED_INLINE_MAX);
         return memory_prepare(&io->memory, arguments->memory, ops[op].takes_memory, op == IO_READ,
                               ops[op].takes_memory ? (uint64_t)largest * DMIO_SECTOR_SIZE : 0,
                               inline_max, call->descriptors.n);
 }
 
-void method_io(struct call *call)
+static void begin_io(struct call *call, bool is_submitted)
 {
         const struct io_arguments *arguments = call->arguments;
         struct client *client;
@@ -362,6 +421,12 @@ void method_io(struct call *call)
                 return;
         }
         io->call = call;
+        io->model = call->model;
+        io->worker_uid = call_worker_uid(call);
+        io->op = (enum io_op)arguments->op;
+        io->preflush = arguments->preflush;
+        io->fua = arguments->fua;
+        io->is_submitted = is_submitted;
         error = io_prepare(io, arguments);
         if (!error && client_begin_call(client) != MODEL_OK)
                 error = error_no_such_client(arguments->client);
@@ -374,8 +439,16 @@ void method_io(struct call *call)
         }
 
         io->client = client;
-        io->job = (struct worker_job){ .run = io_open,
-                                       .done = io_opened,
-                                       .uid = call_worker_uid(call) };
-        worker_submit(call->model->worker, &io->job);
+        io->job = (struct worker_job){ .run = io_open, .done = io_opened, .uid = io->worker_uid };
+        worker_submit(io->model->worker, &io->job);
+}
+
+void method_io(struct call *call)
+{
+        begin_io(call, false);
+}
+
+void method_submit_io(struct call *call)
+{
+        begin_io(call, true);
 }

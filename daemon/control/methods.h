@@ -94,3 +94,39 @@ struct io_arguments {
 extern const struct field io_fields[];
 
 void method_io(struct call *call);
+void method_submit_io(struct call *call);
+
+/* methods-submit.c */
+struct wait_io_arguments {
+        char *client;
+        struct field_array ids; /* int64_t */
+};
+
+extern const struct field wait_io_fields[];
+
+void method_wait_io(struct call *call);
+
+/* methods-job.c */
+struct region_argument;
+
+struct copy_arguments {
+        char *client;
+        struct region_argument *source; /* NULL for Zero */
+        struct field_array destinations;
+        bool ignore_errors;
+        bool sequential;
+        int64_t throttle;
+};
+
+struct cancel_job_arguments {
+        int64_t job;
+};
+
+extern const struct field copy_fields[];
+extern const struct field zero_fields[];
+extern const struct field cancel_job_fields[];
+
+void method_copy(struct call *call);
+void method_zero(struct call *call);
+void method_list_jobs(struct call *call);
+void method_cancel_job(struct call *call);

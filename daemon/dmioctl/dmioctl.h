@@ -27,6 +27,9 @@ enum option {
         OPTION_PREFLUSH,
         OPTION_FUA,
         OPTION_FILL,
+        OPTION_THROTTLE,
+        OPTION_IGNORE_ERRORS,
+        OPTION_SEQUENTIAL,
         _OPTION_MAX,
 };
 

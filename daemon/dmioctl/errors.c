@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,9 @@
  * {device} what the user wrote, {errno} "EIO (Input/output error)". {?reason} becomes ": " and the
  * reason, or nothing if there is none.
  */
+#define REGION_BUSY "io.dmiod.RegionBusy"
+#define REGION_BUSY_BY_CALL REGION_BUSY "()" /* it names no export */
+
 static const struct {
         const char *name;
         const char *text;
@@ -33,14 +37,20 @@ static const struct {
         { "io.dmiod.DeviceError", "the device '{device}' cannot be used: {errno}" },
         { "io.dmiod.InvalidRegion", "{region} cannot be used: {reason}" },
         { "io.dmiod.InvalidMemory", "the data do not fit the request: {reason}" },
-        { "io.dmiod.RegionBusy", "{region} belongs to the export '{client}/{name}'; use other "
-                                 "sectors, or make that export with --shared" },
+        { REGION_BUSY, "{region} belongs to the export '{client}/{name}'; use other "
+                       "sectors, or make that export with --shared" },
+        { REGION_BUSY_BY_CALL,
+          "a call or job of '{client}' is busy with {region}; wait for its end, "
+          "see 'dmioctl job list'" },
         { "io.dmiod.NotReserved", "'{client}' has not got {pages} pages that it could put back; "
                                   "see 'dmioctl client list'" },
         { "io.dmiod.PoolExhausted", "{requested} pages do not fit into the pool, {available} are "
                                     "left; ask for fewer, or see 'dmioctl client list'" },
         { "io.dmiod.LimitReached", "the limit of {limit} is reached ({value}); give something "
                                    "back, or have the limit raised in the daemon's configuration" },
+        { "io.dmiod.NoSuchJob", "there is no job {job}; see 'dmioctl job list'" },
+        { "io.dmiod.NoSuchRequest",
+          "there is no submitted request {id} whose result is not fetched" },
         { "io.dmiod.PermissionDenied", "permission denied: {reason}" },
         { "org.varlink.service.InterfaceNotFound",
           "the daemon does not know the interface '{interface}'; is it a dmiod?" },
@@ -65,14 +75,18 @@ static void put_json(FILE *stream, const json_t *value)
 }
 
 static void put_region(FILE *stream, const json_t *value, const struct leg *legs,
-                       unsigned int n_legs)
+                       unsigned int n_legs, unsigned int first_leg)
 {
-        json_int_t region = json_integer_value(value);
+        json_int_t region = json_integer_value(value), leg = region + (json_int_t)first_leg;
 
-        fputs("region ", stream);
-        put_json(stream, value);
-        if (json_is_integer(value) && region >= 0 && region < (json_int_t)n_legs)
-                fprintf(stream, " (%s)", legs[region].text);
+        if (region == -1 && first_leg > 0) {
+                fputs("the source", stream);
+        } else {
+                fputs(first_leg > 0 ? "destination " : "region ", stream);
+                put_json(stream, value);
+        }
+        if (json_is_integer(value) && leg >= 0 && leg < (json_int_t)n_legs)
+                fprintf(stream, " (%s)", legs[leg].text);
 }
 
 static void put_device(FILE *stream, const json_t *value, const struct devices *devices)
@@ -101,14 +115,23 @@ static void put_errno(FILE *stream, const json_t *value)
                         fprintf(stream, " (%s)", strerrordesc_np(error));
 }
 
+static bool is_empty(const json_t *parameters, const char *key)
+{
+        const char *text = json_string_value(json_object_get(parameters, key));
+
+        return text && !*text;
+}
+
 char *error_text(const char *name, const json_t *parameters, const struct leg *legs,
-                 unsigned int n_legs, const struct devices *devices)
+                 unsigned int n_legs, unsigned int first_leg, const struct devices *devices)
 {
         const char *template = NULL;
         DMIO_CLEANUP(freep) char *text = NULL;
         size_t length;
         FILE *stream;
 
+        if (strcmp(name, REGION_BUSY) == 0 && is_empty(parameters, "name"))
+                name = REGION_BUSY_BY_CALL;
         for (size_t i = 0; i < ARRAY_SIZE(errors); i++)
                 if (strcmp(errors[i].name, name) == 0)
                         template = errors[i].text;
@@ -134,7 +157,8 @@ char *error_text(const char *name, const json_t *parameters, const struct leg *l
                 template += key_length + 2;
 
                 if (strcmp(key, "region") == 0)
-                        put_region(stream, json_object_get(parameters, key), legs, n_legs);
+                        put_region(stream, json_object_get(parameters, key), legs, n_legs,
+                                   first_leg);
                 else if (strcmp(key, "device") == 0)
                         put_device(stream, json_object_get(parameters, key), devices);
                 else if (strcmp(key, "errno") == 0)

@@ -9,9 +9,9 @@
 #include "dmioctl/leg.h"
 
 /*
- * The words for the error @name with @parameters, to be freed; NULL when memory is short. Numbers
- * of
- * @legs and descriptors of @devices are shown as the user wrote them.
+ * The words for the error @name with @parameters, to be freed; NULL when memory is short. Regions,
+ * which are numbered from @first_leg on, and descriptors of @devices are shown as the user wrote
+ * them.
  */
 char *error_text(const char *name, const json_t *parameters, const struct leg *legs,
-                 unsigned int n_legs, const struct devices *devices);
+                 unsigned int n_legs, unsigned int first_leg, const struct devices *devices);

@@ -44,6 +44,9 @@ static const struct {
         [OPTION_PREFLUSH] = { "preflush", NULL, "write: flush what was written before, first" },
         [OPTION_FUA] = { "fua", NULL, "write: done only when it is on stable storage" },
         [OPTION_FILL] = { "fill", "BYTE", "write: this byte throughout, not standard input" },
+        [OPTION_THROTTLE] = { "throttle", "PERCENT", "how much of the time it may do I/O (100)" },
+        [OPTION_IGNORE_ERRORS] = { "ignore-errors", NULL, "go on; zeroes for what cannot be read" },
+        [OPTION_SEQUENTIAL] = { "sequential", NULL, "write in the order of the sectors" },
 };
 
 struct verb {
@@ -65,6 +68,13 @@ struct verb {
         "KiB, MiB, GiB or TiB behind them. A DEVICE with a slash in it, or the name of a\n"        \
         "file here, is opened with your own rights; any other is a name of the daemon's\n"         \
         "configuration.\n"
+
+#define JOB_DETAILS                                                                                \
+        "The command stays until the job has\n"                                                    \
+        "ended; an interrupt (Ctrl-C) cancels it. On a terminal it shows how far it is. With\n"    \
+        "--json there is a line for each reply, and the last one is the result.\n"                 \
+        "The exit status is 4 if some of the destinations failed, 1 if all did, or the source,\n"  \
+        "or if the job was cancelled.\n\n"
 
 static const struct verb verbs[] = {
         { "client open", "NAME", 1, 1, BIT(OPTION_PAGES) | BIT(OPTION_LINGER),
@@ -100,15 +110,17 @@ static const struct verb verbs[] = {
           "the largest has. With --json a read puts its data into the reply, in base64.\n"
           "The exit status is 4 if some of the regions failed, 1 if all did.\n\n" LEG_DETAILS,
           verb_io },
-        { "copy", "CLIENT SOURCE DESTINATION...", 3, ANY_NUMBER, 0,
-          "copy a region to others (not in every daemon)",
-          "dmioctl copy alice a.img:0+1GiB b.img:0+1GiB", LEG_DETAILS, verb_copy },
-        { "zero", "CLIENT LEG...", 2, ANY_NUMBER, 0, "zero regions (not in every daemon)",
-          "dmioctl zero alice a.img:0+1GiB", LEG_DETAILS, verb_zero },
-        { "job list", "", 0, 0, 0, "show jobs (not in every daemon)", "dmioctl job list", NULL,
-          verb_job_list },
-        { "job cancel", "JOB", 1, 1, 0, "end a job (not in every daemon)", "dmioctl job cancel 7",
-          NULL, verb_job_cancel },
+        { "copy", "CLIENT SOURCE DESTINATION...", 3, ANY_NUMBER,
+          BIT(OPTION_THROTTLE) | BIT(OPTION_IGNORE_ERRORS) | BIT(OPTION_SEQUENTIAL),
+          "copy a region to others", "dmioctl copy alice a.img:0+1GiB b.img:0+1GiB",
+          "Up to 8 destinations, each as long as the source. " JOB_DETAILS LEG_DETAILS, verb_copy },
+        { "zero", "CLIENT LEG...", 2, ANY_NUMBER, BIT(OPTION_THROTTLE), "zero regions",
+          "dmioctl zero alice a.img:0+1GiB",
+          "Up to 8 legs of the same length. " JOB_DETAILS LEG_DETAILS, verb_zero },
+        { "job list", "", 0, 0, 0, "show jobs, and the last ones that ended", "dmioctl job list",
+          NULL, verb_job_list },
+        { "job cancel", "JOB", 1, 1, 0, "end a job", "dmioctl job cancel 7", NULL,
+          verb_job_cancel },
         { "monitor", "", 0, 0, 0, "show what happens, a line an event", "dmioctl monitor",
           "It goes on until it is interrupted, and ends with status 3 if the daemon goes. With\n"
           "--json each line is what the daemon sent. What is lost because it was not read in\n"

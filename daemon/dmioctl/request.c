@@ -134,7 +134,7 @@ static int handle_error(struct request *request, const json_t *reply, const json
                 return STATUS_REFUSED;
         }
         text = error_text(json_string_value(error), parameters, request->legs, request->n_legs,
-                          &request->devices);
+                          request->first_leg, &request->devices);
         if (!text)
                 return complain_memory();
         complain("%s", text);

@@ -22,6 +22,8 @@ struct request {
         const struct invocation *invocation;
         struct leg legs[DM_IO_MAX_REGIONS];
         unsigned int n_legs;
+        unsigned int first_leg; /* the one that errors call region 0; the source of a copy is before
+                                   it */
         struct devices devices;
         struct control *control;
         json_t *reply;

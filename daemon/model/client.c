@@ -3,7 +3,8 @@
 /*
  * The end of a client takes steps, each of which may have to wait:
  *
- *   closing     no new work; its exports are being removed and drain, its calls finish
+ *   closing     no new work; its exports are being removed and drain, its calls
+ *               and jobs finish
  *   destroying  nothing is left: the engine's client goes, on a worker thread, because
  *               dm_io_client_destroy() waits and is not allowed in a callback of the engine
  *   gone        the name is free, closed() is told
@@ -20,7 +21,9 @@
 #include "model/client.h"
 #include "model/event.h"
 #include "model/export.h"
+#include "model/job.h"
 #include "model/quota.h"
+#include "model/request.h"
 #include "util/cleanup.h"
 
 /* Pages are given back a moment after the operation that held them has ended. */
@@ -70,6 +73,7 @@ static int client_enter(struct client *client)
 
 static struct client *client_free(struct client *client)
 {
+        jobs_forget(client);
         free(client->name);
         free(client);
         return NULL;
@@ -88,6 +92,9 @@ static int client_allocate(struct model *model, const char *name, const struct p
         client->gid = owner->gid;
         list_init(&client->link);
         list_init(&client->exports);
+        list_init(&client->jobs);
+        list_init(&client->requests);
+        list_init(&client->waits);
         client->node.type = NODE_TYPE_CLIENT;
         client->node.client = client;
         client->status_node.type = NODE_TYPE_CLIENT_STATUS;
@@ -228,6 +235,8 @@ void client_continue_close(struct client *client)
             client->n_draining > 0 || client->destroy_job.run)
                 return;
 
+        requests_forget(client);
+
         /* It is still found by its name, but what the job destroys must not be looked into. */
         pthread_mutex_lock(&client->model->lock);
         client->destroy_io = DMIO_TAKE(client->io);
@@ -250,6 +259,7 @@ int client_close(struct client *client, void (*closed)(void *userdata), void *us
         client->closed = closed;
         client->closed_userdata = userdata;
 
+        jobs_cancel(client);
         list_for_each_safe (export, after, &client->exports, link)
                 (void)export_remove(export, true, NULL, NULL, NULL);
         client_continue_close(client);

@@ -54,7 +54,10 @@ struct client {
         struct list exports;
         unsigned int n_exports;
         unsigned int n_draining; /* exports that are removed, with something in flight */
-        unsigned int n_calls;    /* Io calls in progress; main loop */
+        unsigned int n_calls;    /* Io calls and jobs in progress; main loop */
+        struct list jobs;        /* struct job.link (job.h); main loop */
+        struct list requests;    /* struct request.link (request.h); main loop */
+        struct list waits;       /* struct request_wait.link; main loop */
         struct node node;        /* the directory */
         struct node status_node; /* its .status */
 
@@ -74,13 +77,15 @@ int client_new(struct model *model, const char *name, const struct peer *owner, 
                struct model_refusal *refusal);
 
 /*
- * Begin the end: refuse new work, wait for Io calls and for what is in flight on the exports,
- * remove them, put the pages, free the client, then call @closed (may be NULL) once, from the main
- * loop, never inside this call. Returns MODEL_OK or MODEL_E_CLOSING if that has begun already.
+ * Begin the end: refuse new work, cancel the jobs, wait for them, for Io calls and for what is in
+ * flight on the exports, remove these, put the pages, free the client, then call @closed (may be
+ * NULL) once, from the main loop, never inside this call. Returns MODEL_OK or MODEL_E_CLOSING if
+ * that has begun already.
  */
 int client_close(struct client *client, void (*closed)(void *userdata), void *userdata);
 
-/* Bracket of an Io call: begin refuses with MODEL_E_CLOSING; end may complete a close. Main loop.
+/* Bracket of an Io call or a job: begin refuses with MODEL_E_CLOSING; end may complete a close.
+ * Main loop.
  */
 int client_begin_call(struct client *client);
 void client_end_call(struct client *client);

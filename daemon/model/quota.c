@@ -24,6 +24,8 @@ static const struct {
         [QUOTA_EXPORTS] = { "exports", offsetof(struct config, limit_exports) },
         [QUOTA_CONNECTIONS] = { "connections", offsetof(struct config, limit_connections) },
         [QUOTA_PAGES] = { "pages", offsetof(struct config, limit_pages) },
+        [QUOTA_JOBS] = { "jobs", offsetof(struct config, limit_jobs) },
+        [QUOTA_REQUESTS] = { "requests", offsetof(struct config, limit_requests) },
 };
 
 const char *quota_name(enum quota quota)

@@ -12,10 +12,13 @@ enum quota {
         QUOTA_EXPORTS,
         QUOTA_CONNECTIONS,
         QUOTA_PAGES,
+        QUOTA_JOBS,
+        QUOTA_REQUESTS,
         _QUOTA_MAX,
 };
 
-/* The name in errors and in the configuration: "clients", "exports", "connections", "pages". */
+/* The name in errors and in the configuration: "clients", "exports", "connections", "pages",
+ * "jobs", "requests". */
 const char *quota_name(enum quota quota);
 
 /*

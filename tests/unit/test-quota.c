@@ -31,6 +31,7 @@ static int setup(void **state)
                 .limit_exports = 0,
                 .limit_connections = 1,
                 .limit_pages = 100,
+                .limit_jobs = 1,
         };
         if (model_init(&f.model, NULL, NULL, &f.config, NULL) < 0)
                 return -1;
@@ -62,6 +63,21 @@ static void the_limit_can_be_reached_and_not_passed(void **state)
         quota_release(&f->model, ALICE, QUOTA_PAGES, 1);
         assert_int_equal(quota_charge(&f->model, ALICE, QUOTA_PAGES, 1, NULL), 0);
         quota_release(&f->model, ALICE, QUOTA_PAGES, 100);
+}
+
+static void jobs_have_a_limit_of_their_own(void **state)
+{
+        struct fixture *f = *state;
+        uint64_t limit = 0;
+
+        assert_int_equal(quota_charge(&f->model, ALICE, QUOTA_JOBS, 1, NULL), 0);
+        assert_int_equal(quota_charge(&f->model, ALICE, QUOTA_JOBS, 1, &limit), 1);
+        assert_int_equal(limit, 1);
+        assert_int_equal(quota_charge(&f->model, BOB, QUOTA_JOBS, 1, NULL), 0);
+        assert_int_equal(quota_charge(&f->model, ALICE, QUOTA_CONNECTIONS, 1, NULL), 0);
+        quota_release(&f->model, ALICE, QUOTA_CONNECTIONS, 1);
+        quota_release(&f->model, ALICE, QUOTA_JOBS, 1);
+        quota_release(&f->model, BOB, QUOTA_JOBS, 1);
 }
 
 static void a_huge_number_does_not_wrap(void **state)
@@ -127,6 +143,8 @@ static void names_are_those_of_the_configuration(void **state)
         assert_string_equal(quota_name(QUOTA_EXPORTS), "exports");
         assert_string_equal(quota_name(QUOTA_CONNECTIONS), "connections");
         assert_string_equal(quota_name(QUOTA_PAGES), "pages");
+        assert_string_equal(quota_name(QUOTA_JOBS), "jobs");
+        assert_string_equal(quota_name(QUOTA_REQUESTS), "requests");
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
@@ -136,6 +154,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 TEST(the_limit_can_be_reached_and_not_passed),
                 TEST(a_huge_number_does_not_wrap),
+                TEST(jobs_have_a_limit_of_their_own),
                 TEST(a_limit_of_zero_forbids),
                 TEST(users_and_quotas_are_apart),
                 TEST(the_privileged_are_counted_only),
