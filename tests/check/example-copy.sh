@@ -74,6 +74,7 @@ fi
 
 # --- Ctrl-C: at one percent this would take minutes
 source=$(make_image 2G) a=$(make_image 2G)
+: >"$WORK/said" # what the last one said must not be taken for its words
 "$COPY" -t 1 "$source" "$a" >"$WORK/said" 2>&1 &
 pid=$!
 defer end_process "$pid"
