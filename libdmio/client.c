@@ -131,17 +131,16 @@ int dm_io_client_create(struct dmio_engine *engine, unsigned int num_pages,
 /* In its own event loop a program waits by driving its queue, else nothing would ever end. */
 static int client_wait_idle(struct dm_io_client *client)
 {
-        struct dmio_queue *own = queue_of_thread(client->engine);
-        int r = 0;
+        int r = 1;
 
-        while (own && r >= 0 && !client_is_idle(client))
-                r = dmio_queue_process(own, 1000, 0);
+        while (r > 0 && !client_is_idle(client))
+                r = queue_drive_own(client->engine);
 
         pthread_mutex_lock(&client->lock);
         while (r >= 0 && client->n_in_flight + client->n_in_callbacks > 0)
                 pthread_cond_wait(&client->idle, &client->lock);
         pthread_mutex_unlock(&client->lock);
-        return r;
+        return MIN(r, 0);
 }
 
 int dm_io_client_destroy(struct dm_io_client *client)

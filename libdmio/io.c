@@ -85,8 +85,12 @@ static uint64_t io_bytes(const struct dm_io_request *request, unsigned int num_r
         for (unsigned int i = 0; i < num_regions; i++) {
                 sector_t count = regions[i].count;
 
-                /* A region that cannot lie on its device gets an error bit and needs no memory. */
-                if (count > regions[i].sector + count || count > INT64_MAX >> DMIO_SECTOR_SHIFT)
+                /*
+                 * A region that cannot lie on its device gets an error bit, and nothing of it is
+                 * written. A read fills the memory all the same, with zeroes.
+                 */
+                if (count > INT64_MAX >> DMIO_SECTOR_SHIFT ||
+                    (io_op_writes(request->op) && count > regions[i].sector + count))
                         continue;
                 bytes = MAX(bytes, count << DMIO_SECTOR_SHIFT);
         }
@@ -255,13 +259,21 @@ static struct dmio_queue *io_choose_queue(const struct dm_io_request *request)
         return own ?: dmio_engine_queue(engine);
 }
 
+/* On another thread's queue: that thread may wait for one of ours meanwhile, so go on driving them.
+ */
 static void io_wait(struct io_sync *sync, struct dmio_queue *queue)
 {
-        if (sync->own_queue)
+        if (sync->own_queue) {
                 queue_process_until(queue, &sync->done);
-        else
+                return;
+        }
+        while (sem_trywait(&sync->sem) < 0) {
+                if (queue_drive_own(queue->engine) > 0)
+                        continue;
                 while (sem_wait(&sync->sem) < 0)
                         ; /* EINTR: the result is worth waiting for */
+                return;
+        }
 }
 
 /* These two count the request out again if it comes to nothing. */

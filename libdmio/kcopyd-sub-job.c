@@ -40,7 +40,7 @@ static void sub_job_want_io_first(struct sub_job *sub)
 /* What is cancelled is not held up by the throttle, so it must not stand behind what is. */
 static void sub_job_want_io(struct sub_job *sub)
 {
-        if (atomic_load(&sub->job->cancelled)) {
+        if (atomic_load(&sub->job->cancelled) && sub->started) {
                 sub_job_want_io_first(sub);
                 return;
         }

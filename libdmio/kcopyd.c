@@ -184,13 +184,12 @@ static bool kcopyd_is_done(struct dm_kcopyd_client *kc, const uint64_t *count)
 /* Until *@count, which changes under the lock, is 0. */
 static int kcopyd_wait(struct dm_kcopyd_client *kc, const uint64_t *count)
 {
-        int r = 0;
+        int r = 1;
 
-        if (dmio_queue_is_mine(kc->queue)) {
-                while (r >= 0 && !kcopyd_is_done(kc, count))
-                        r = dmio_queue_process(kc->queue, -1, 0);
-                return MIN(r, 0);
-        }
+        while (r > 0 && !kcopyd_is_done(kc, count))
+                r = queue_drive_own(kc->queue->engine);
+        if (r < 0)
+                return r;
         pthread_mutex_lock(&kc->lock);
         while (*count > 0)
                 pthread_cond_wait(&kc->changed, &kc->lock);

@@ -51,7 +51,7 @@ void pool_account_init(struct pool_account *account);
 /* Returns 0, -EINVAL past the limit, -ENOMEM; nothing has changed on failure. */
 int pool_reserve(struct pool *pool, struct pool_account *account, uint64_t n);
 
-/* Returns 0 or -EINVAL for more than is reserved. */
+/* Returns 0; -EINVAL for more than is reserved; -EBUSY if who waits could never be served then. */
 int pool_unreserve(struct pool *pool, struct pool_account *account, uint64_t n);
 
 struct page_list *pool_get(struct pool *pool, struct pool_account *account, unsigned int n);

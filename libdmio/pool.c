@@ -269,7 +269,10 @@ int pool_unreserve(struct pool *pool, struct pool_account *account, uint64_t n)
 
         pthread_mutex_lock(&pool->resize_lock);
         pthread_mutex_lock(&pool->lock);
-        if (n <= account->reserved) {
+        if (n <= account->reserved && account->first_wait &&
+            account->first_wait->n_pages > account->reserved - n + pool->floor) {
+                r = -EBUSY;
+        } else if (n <= account->reserved) {
                 account_change(pool, account, -(int64_t)n, 0);
                 pool_serve(pool);
                 pool_shrink(pool, &gone);

@@ -72,6 +72,12 @@ void queue_kick(struct dmio_queue *queue);
 /* The queue of @engine that the calling thread drives, or NULL. */
 struct dmio_queue *queue_of_thread(const struct dmio_engine *engine);
 
+/*
+ * Drive the queues of @engine that the calling thread has, if any, for a moment: for who waits for
+ * something else. Returns how many there are, or a negative errno; outside of callbacks.
+ */
+int queue_drive_own(const struct dmio_engine *engine);
+
 /* In the child of a fork(): the queues that the thread drove are the parent's. */
 void queue_forget_thread(void);
 

@@ -12,7 +12,10 @@
 #include "util/cleanup.h"
 #include "util/macros.h"
 
-/* The queue that this thread is inside of, and the queues that it drives (one of each engine). */
+/* How long a wait for something else stays with one queue. */
+#define DRIVE_US 1000
+
+/* The queue that this thread is inside of, and the queues that it drives. */
 static __thread struct dmio_queue *current_queue;
 static __thread struct dmio_queue *own_queues[4];
 
@@ -80,14 +83,23 @@ void queue_ask_to_trim(struct dmio_queue *queue)
                 queue_wake(queue);
 }
 
+/* A child of fork() has the thread, but the queues are its parent's. */
+static void queue_forget_at_fork(void)
+{
+        (void)pthread_atfork(NULL, NULL, queue_forget_thread);
+}
+
 int dmio_queue_create(struct dmio_engine *engine, struct dmio_queue **ret)
 {
         struct dmio_queue **slot = NULL;
         struct dmio_queue *queue;
         int r;
 
+        static pthread_once_t once = PTHREAD_ONCE_INIT;
+
         if (!engine || !ret)
                 return -EINVAL;
+        (void)pthread_once(&once, queue_forget_at_fork);
         for (size_t i = 0; i < ARRAY_SIZE(own_queues) && !slot; i++)
                 if (!own_queues[i])
                         slot = &own_queues[i];
@@ -191,6 +203,21 @@ struct dmio_queue *queue_of_thread(const struct dmio_engine *engine)
                 if (own_queues[i] && own_queues[i]->engine == engine)
                         return own_queues[i];
         return NULL;
+}
+
+int queue_drive_own(const struct dmio_engine *engine)
+{
+        int n = 0, r;
+
+        for (size_t i = 0; i < ARRAY_SIZE(own_queues); i++) {
+                if (!own_queues[i] || own_queues[i]->engine != engine)
+                        continue;
+                r = dmio_queue_process(own_queues[i], DRIVE_US, 0);
+                if (r < 0)
+                        return r;
+                n++;
+        }
+        return n;
 }
 
 void queue_forget_thread(void)
@@ -415,6 +442,12 @@ static int queue_rest(struct dmio_queue *queue, int64_t timeout_us, unsigned int
 
 int dmio_queue_process(struct dmio_queue *queue, int64_t timeout_us, unsigned int spin_us)
 {
+        /*
+         * Who asks without a limit comes again at once, and submits with the next system call; but
+         * not who has a poll to go back to.
+         */
+        bool comes_again =
+                timeout_us < 0 && atomic_load_explicit(&queue->poll_fd, memory_order_relaxed) < 0;
         unsigned int n;
         int r = 0;
 
@@ -434,12 +467,11 @@ int dmio_queue_process(struct dmio_queue *queue, int64_t timeout_us, unsigned in
                 if (timeout_us >= 0)
                         break;
         }
-        /* Who asks without a limit comes again at once, and submits with the next system call. */
-        while (r >= 0 && timeout_us >= 0 && queue->ops->has_unsubmitted(queue->backend)) {
+        while (r >= 0 && !comes_again && queue->ops->has_unsubmitted(queue->backend)) {
                 r = queue->ops->wait(queue->backend, 0);
                 queue_start_waiting(queue);
         }
-        if (timeout_us >= 0)
+        if (!comes_again)
                 queue_notify(queue);
         else if (r >= 0 && queue_is_due(queue))
                 r = queue->ops->wait(queue->backend,

@@ -124,6 +124,8 @@ int slab_reserve(struct slab *slab, struct slab_account *account, size_t n)
         else
                 account->reserved -= n;
         slab_shrink(slab);
+        if (slab->n_waiting > 0)
+                pthread_cond_broadcast(&slab->came_home);
         pthread_mutex_unlock(&slab->lock);
         return r;
 }

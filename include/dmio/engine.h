@@ -16,8 +16,9 @@
  *   with its other descriptors and calls dmio_queue_process(); or lets dmio_queue_process() sleep.
  *
  * Callbacks never run inside the call that submits. They run inside dmio_queue_process(), and
- * inside the calls that wait by driving the caller's own queue: a synchronous dm_io(), and
- * dm_io_client_destroy().
+ * inside the calls that wait by driving the caller's own queues: a synchronous dm_io(),
+ * dm_io_client_destroy(), dm_kcopyd_client_destroy() and dm_kcopyd_client_flush(). They drive them
+ * also while they wait for another thread's queue.
  */
 
 #include <stdbool.h>

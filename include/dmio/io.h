@@ -15,7 +15,8 @@
  * - A region must fit its device (first sector + count within the capacity) and the device's
  *   logical block. One that does not fails whole: ENOSPC for a write past the end, EIO for a read
  *   past the end, EINVAL for one that is not aligned; nothing of it is transferred, a file never
- *   grows, and the other regions are not affected.
+ *   grows, and the other regions are not affected. (One that somebody else cuts short while a write
+ *   to it is under way may get what was cut off back.)
  * - A discard or write of zeroes that a device has no operation for fails with EOPNOTSUPP, and
  *   nothing is written in its place (see struct dmio_device_info for what is known beforehand).
  * - Memory may begin and end at any byte. Where O_DIRECT demands more, the engine copies.
@@ -127,7 +128,10 @@ int dm_io_client_destroy(struct dm_io_client *client);
  */
 int dm_io_client_get(struct dm_io_client *client, unsigned int num_pages);
 
-/* Give reserved pages back. Returns 0, or -EINVAL for more than was got, with nothing changed. */
+/*
+ * Give reserved pages back. Returns 0; -EINVAL for more than was got; -EBUSY if the client waits
+ * for more pages at once than it could ever have then. Nothing has changed on failure.
+ */
 int dm_io_client_put(struct dm_io_client *client, unsigned int num_pages);
 
 struct dm_io_client_stats {

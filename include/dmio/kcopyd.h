@@ -16,12 +16,13 @@
  * - After an error no new chunk is begun; those that are under way finish. A chunk that could not
  *   be read is not written.
  * - With DM_KCOPYD_IGNORE_ERROR all chunks are tried, and a chunk that could not be read is written
- *   all the same, with zeroes in place of exactly what could not be read. The errors are told.
+ *   all the same, with zeroes in place of exactly what could not be read. The errors are told. (A
+ *   chunk that can never have pages, see io_client below, is neither read nor written.)
  * - A region that does not fit its device fails whole, as it does in dm_io(): nothing of it is
  *   read or written (EIO for the source, ENOSPC for a destination).
  * - Chunks are done in any order, unless DM_KCOPYD_WRITE_SEQ is given.
  * - Nothing is flushed: see DM_IO_FLUSH for that.
- * - Regions are copied in at the call; their devices stay open until the callback.
+ * - Regions are copied in at the call; the caller keeps their devices open until the callback.
  *
  * A client with several copies always gets on: it has reserved the pages of one full chunk, and
  * takes more only where nobody else is promised them.
@@ -45,7 +46,8 @@ extern "C" {
 /* Go on after errors, see above. */
 #define DM_KCOPYD_IGNORE_ERROR (1u << 1)
 /*
- * Begin the writes in the order of their sectors (reads may come in any). After an error nothing
+ * Begin the writes in the order of their sectors (reads may come in any, and zeroes that a device
+ * refused are written when that shows). After an error nothing
  * more is written, so DM_KCOPYD_IGNORE_ERROR has no effect beside it.
  */
 #define DM_KCOPYD_WRITE_SEQ (1u << 2)

@@ -253,9 +253,21 @@ static void case_115_the_reservation_and_one_more(struct kit *kit)
         assert_int_equal(kit_calls(&crowd.done), 0);
         disk_release(crowd.last_disk);
         assert_int_equal(pthread_join(fifth.thread, NULL), 0);
-        (void)starve_end();
         assert_int_equal(fifth.result, 0);
-        crowd_end(kit, &crowd, 1);
+
+        /* The next one waits as well, until there is a larger reservation. */
+        fifth.result = -1;
+        disk_holds(kit, crowd.last_disk, FAULT_WRITE);
+        while (crowd_submit(&crowd, crowd.tight.other, crowd.disk, DM_IO_NOWAIT) == 0)
+                crowd.n_one++;
+        assert_int_equal(pthread_create(&fifth.thread, NULL, submit_fifth, &fifth), 0);
+        until_waits(crowd.tight.other, 2);
+        (void)starve_end();
+        assert_int_equal(dm_io_client_get(crowd.tight.other, 1), 0);
+        assert_int_equal(pthread_join(fifth.thread, NULL), 0);
+        assert_int_equal(fifth.result, 0);
+        assert_int_equal(dm_io_client_put(crowd.tight.other, 1), 0);
+        crowd_end(kit, &crowd, 2);
 }
 
 /* A callback cannot wait for what it may itself have to bring about. */
