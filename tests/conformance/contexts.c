@@ -256,6 +256,7 @@ static void case_115_the_reservation_and_one_more(struct kit *kit)
         assert_int_equal(fifth.result, 0);
 
         /* The next one waits as well, until there is a larger reservation. */
+        completion_wait(&crowd.done, 2);
         fifth.result = -1;
         disk_holds(kit, crowd.last_disk, FAULT_WRITE);
         while (crowd_submit(&crowd, crowd.tight.other, crowd.disk, DM_IO_NOWAIT) == 0)
