@@ -15,6 +15,7 @@
 #include "io-internal.h"
 #include "queue-internal.h"
 #include "thread.h"
+#include "util/clock.h"
 #include "util/macros.h"
 
 #define DELAY_MAX_US (UINT64_C(3600) * 1000000)
@@ -29,14 +30,6 @@ struct dmio_fault {
         uint64_t n_held;
         struct list held; /* struct fault_state.link */
 };
-
-static uint64_t now_us(void)
-{
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
 
 static unsigned int kind_of(const struct io *io, const struct dmio_op *op)
 {
@@ -144,7 +137,7 @@ static void delay(struct faults *faults, struct fault_state *state, uint64_t del
 {
         struct list *link = faults->delayed.prev;
 
-        state->due_us = now_us() + delay_us;
+        state->due_us = now_usec() + delay_us;
         while (link != &faults->delayed &&
                container_of(link, struct fault_state, link)->due_us > state->due_us)
                 link = link->prev;
@@ -226,7 +219,7 @@ void fault_submit(struct leg *leg, struct dmio_op *op, struct fault_state *state
 static void timer_run(struct faults *faults)
 {
         struct fault_state *state = list_first(&faults->delayed, struct fault_state, link);
-        uint64_t now = now_us();
+        uint64_t now = now_usec();
         struct timespec until;
 
         if (!state) {

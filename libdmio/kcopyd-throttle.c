@@ -13,18 +13,11 @@
 
 #include "kcopyd-internal.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/macros.h"
 
 #define BURST_US 50000
 #define DEBT_MAX_US UINT64_C(10000000)
-
-static uint64_t now_us(void)
-{
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
 
 int kcopyd_timer_init(struct dm_kcopyd_client *kc)
 {
@@ -97,7 +90,7 @@ static void throttle_follow(struct kcopyd_throttle *throttle)
 /* Book the time since the last look, in which nothing has begun or ended. */
 static void throttle_book(struct kcopyd_throttle *throttle)
 {
-        uint64_t now = now_us(), passed = now - throttle->last_us;
+        uint64_t now = now_usec(), passed = now - throttle->last_us;
         unsigned int percent = throttle->used_percent;
 
         throttle->last_us = now;

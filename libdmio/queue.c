@@ -10,6 +10,7 @@
 #include "engine-internal.h"
 #include "queue-internal.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/macros.h"
 
 /* How long a wait for something else stays with one queue. */
@@ -391,18 +392,10 @@ static unsigned int queue_run(struct dmio_queue *queue)
         return n;
 }
 
-static uint64_t now_us(void)
-{
-        struct timespec ts;
-
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
-}
-
 /* Poll for a while in the hope that going to sleep is not worth it. */
 static int queue_spin(struct dmio_queue *queue, unsigned int spin_us)
 {
-        uint64_t end = now_us() + spin_us;
+        uint64_t end = now_usec() + spin_us;
         int r;
 
         r = queue->ops->wait(queue->backend, 0);
@@ -410,7 +403,7 @@ static int queue_spin(struct dmio_queue *queue, unsigned int spin_us)
                 if (queue->ops->is_due(queue->backend)) {
                         r = queue->ops->wait(queue->backend, 0);
                         queue->ops->reap(queue->backend);
-                } else if (now_us() >= end) {
+                } else if (now_usec() >= end) {
                         break;
                 } else {
                         (void)sched_yield(); /* what is waited for may want this processor */

@@ -14,11 +14,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "log.h"
 #include "model/job.h"
 #include "model/quota.h"
+#include "util/clock.h"
 #include "util/macros.h"
 
 #define PAGE_SECTORS (DMIO_PAGE_SIZE / DMIO_SECTOR_SIZE)
@@ -28,14 +28,6 @@
 #define CHUNKS_OF_RESERVATION 4
 #define CHUNK_PAGES_MIN 8
 #define CHUNK_PAGES_MAX 128
-
-static uint64_t now_usec(void)
-{
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
 
 /* --- what may be asked for */
 

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #define FUSE_USE_VERSION 314
 #include <fuse3/fuse_lowlevel.h>
@@ -12,20 +11,13 @@
 #include "mount/interrupt.h"
 #include "mount/mount-internal.h"
 #include "mount/transfer.h"
+#include "util/clock.h"
 #include "util/macros.h"
 
 /* A second is long for a device and short for a person. */
 #define GRACE_USEC UINT64_C(1000000)
 /* How often it is looked for those whose time has come, while there are any. */
 #define LOOK_USEC 100000
-
-static uint64_t now_usec(void)
-{
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
 
 /* Returns false if the thread has no such request. */
 static bool mark(struct queue_thread *thread, uint64_t unique)

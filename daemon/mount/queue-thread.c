@@ -7,13 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "log.h"
 #include "mount/mount-internal.h"
 #include "mount/page-list.h"
 #include "mount/queue-thread.h"
 #include "mount/transfer.h"
+#include "util/clock.h"
 #include "util/macros.h"
 
 /*
@@ -270,14 +270,6 @@ const struct page_list *queue_thread_payload(const struct queue_thread *thread)
 }
 
 /* The thread */
-
-static uint64_t now_usec(void)
-{
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
 
 /* Payloads are parked wherever there is room, and nobody can be received any more. */
 static bool thread_is_full(const struct queue_thread *thread)
