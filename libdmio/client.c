@@ -63,7 +63,10 @@ static int shares_reserve(const struct share *shares)
         return r;
 }
 
-/* All of it or nothing. */
+/*
+ * All of it or nothing. The pages come last, because they are what somebody may begin to wait for;
+ * but a number that is too large is refused before anything is asked of the system.
+ */
 static int client_reserve(struct dm_io_client *client, uint64_t n)
 {
         struct pool *pool = &client->engine->pool;
@@ -73,12 +76,15 @@ static int client_reserve(struct dm_io_client *client, uint64_t n)
 
         pthread_mutex_lock(&client->reserve_lock);
         reserved = pool_account_reserved(pool, &client->account);
-        r = pool_reserve(pool, &client->account, n);
+        r = pool_fits_limit(pool, n) ? 0 : -EINVAL;
         if (r == 0) {
                 client_shares(client, reserved, reserved + n, shares);
                 r = shares_reserve(shares);
+        }
+        if (r == 0) {
+                r = pool_reserve(pool, &client->account, n);
                 if (r < 0)
-                        (void)pool_unreserve(pool, &client->account, n);
+                        shares_unreserve(shares, SHARES);
         }
         pthread_mutex_unlock(&client->reserve_lock);
         return r;

@@ -48,6 +48,9 @@ void pool_deinit(struct pool *pool);
 
 void pool_account_init(struct pool_account *account);
 
+/* May as many more be reserved, as things stand? */
+bool pool_fits_limit(struct pool *pool, uint64_t n);
+
 /* Returns 0, -EINVAL past the limit, -ENOMEM; nothing has changed on failure. */
 int pool_reserve(struct pool *pool, struct pool_account *account, uint64_t n);
 

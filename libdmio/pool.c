@@ -240,13 +240,29 @@ static void pool_serve(struct pool *pool)
         }
 }
 
+/* Under the lock. */
+static bool fits_limit(const struct pool *pool, uint64_t n)
+{
+        return n <= pool->limit && pool->reserved <= pool->limit - n;
+}
+
+bool pool_fits_limit(struct pool *pool, uint64_t n)
+{
+        bool fits;
+
+        pthread_mutex_lock(&pool->lock);
+        fits = fits_limit(pool, n);
+        pthread_mutex_unlock(&pool->lock);
+        return fits;
+}
+
 int pool_reserve(struct pool *pool, struct pool_account *account, uint64_t n)
 {
         int r;
 
         pthread_mutex_lock(&pool->resize_lock);
         pthread_mutex_lock(&pool->lock);
-        r = n > pool->limit || pool->reserved > pool->limit - n ? -EINVAL : 0;
+        r = fits_limit(pool, n) ? 0 : -EINVAL;
         pool->growing = r == 0 ? n : 0;
         pthread_mutex_unlock(&pool->lock);
         if (r == 0)

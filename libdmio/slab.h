@@ -12,7 +12,7 @@
  *
  * A block goes back to the system when all of it is free and neither the promise nor a little slack
  * needs it: in the steady state nothing is allocated. Objects that were never used are not touched,
- * so a reservation costs address space until it is used.
+ * so until it is used a reservation costs a page of each block, and address space.
  */
 
 #include <pthread.h>

@@ -122,7 +122,7 @@ static unsigned int chunk_pages(const struct chunk *chunk)
         unsigned int n =
                 transfer_pages_of(writer->end - writer->begin) + transfer_edge_pages(writer);
 
-        /* At both ends less than a block more, and blocks are pages at most... or more. */
+        /* The blocks around it are less than one more at each end. */
         if (!chunk_fits_blocks(chunk))
                 n += transfer_pages_of(chunk->length) +
                      2 * transfer_pages_of(chunk->copy->from->logical_block);
