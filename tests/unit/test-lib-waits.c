@@ -2,8 +2,8 @@
 
 /*
  * Who waits, for what, and who wakes him: descriptors that are polled after the queue was driven
- * without a limit, threads with several queues, threads that wait for each other's. And regions
- * that can be nowhere, of which a read still leaves zeroes.
+ * without a limit, threads with several queues, threads that wait for each other's, pages that must
+ * not become out of reach. And regions that can be nowhere, of which a read still leaves zeroes.
  */
 
 #include <errno.h>
@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -273,6 +274,95 @@ static void a_copy_of_what_is_nowhere(void **state)
         free(dirt);
 }
 
+struct page_waiter {
+        struct dmio_page_wait wait;
+        struct page_list *pages;
+};
+
+static void pages_came(struct dmio_page_wait *wait, struct page_list *pages)
+{
+        ((struct page_waiter *)wait)->pages = pages;
+}
+
+/* A put after which a waiter could never be served is refused. */
+static void a_put_that_would_strand_a_waiter(void **state)
+{
+        const struct dmio_engine_options options = {
+                .backend = test_backend(),
+                .flags = DMIO_ENGINE_NO_THREAD,
+                .floor_pages = 1,
+        };
+        struct dm_io_client *waiting, *other;
+        struct page_list *one, *all;
+        struct dmio_engine *engine;
+        struct dmio_queue *queue;
+        struct page_waiter waiter;
+
+        assert_int_equal(dmio_engine_create(&options, &engine), 0);
+        assert_int_equal(dmio_queue_create(engine, &queue), 0);
+        assert_int_equal(dm_io_client_create(engine, 256, &waiting), 0);
+        assert_int_equal(dm_io_client_create(engine, 255, &other), 0);
+        one = dmio_pages_get(waiting, 1);
+        all = dmio_pages_get(other, 256);
+        assert_non_null(one);
+        assert_non_null(all);
+        waiter = (struct page_waiter){
+                .wait = { .client = waiting, .queue = queue, .n_pages = 256, .fn = pages_came },
+        };
+        assert_int_equal(dmio_pages_wait(&waiter.wait), 0);
+        assert_int_equal(dm_io_client_put(waiting, 256), -EBUSY);
+        assert_int_equal(dm_io_client_put(waiting, 257), -EINVAL);
+        assert_int_equal(dm_io_client_put(waiting, 1), 0);
+        dmio_pages_put(waiting, one);
+        dmio_pages_put(other, all);
+        while (!waiter.pages)
+                assert_true(dmio_queue_process(queue, -1, 0) >= 0);
+        dmio_pages_put(waiting, waiter.pages);
+        assert_int_equal(dm_io_client_put(waiting, 255), 0);
+        assert_int_equal(dm_io_client_destroy(waiting), 0);
+        assert_int_equal(dm_io_client_destroy(other), 0);
+        assert_int_equal(dmio_queue_destroy(queue), 0);
+        assert_int_equal(dmio_engine_destroy(engine), 0);
+}
+
+/* In a child of fork(): exits with 0 if it can have queues of its own. */
+static void use_a_queue_of_ones_own(void)
+{
+        const struct dmio_engine_options options = {
+                .backend = test_backend(),
+                .flags = DMIO_ENGINE_NO_THREAD,
+        };
+        struct dmio_engine *engine;
+        struct dmio_queue *queue;
+
+        if (dmio_engine_create(&options, &engine) < 0)
+                _exit(2);
+        if (dmio_queue_create(engine, &queue) < 0)
+                _exit(3);
+        _exit(dmio_queue_process(queue, 0, 0) < 0 ? 4 : 0);
+}
+
+static void a_child_has_none_of_its_parents_queues(void **state)
+{
+        struct dmio_queue *queues[4], *fifth;
+        struct fixture *f = *state;
+        int status;
+        pid_t pid;
+
+        for (unsigned int i = 0; i < 4; i++)
+                assert_int_equal(dmio_queue_create(f->engine, &queues[i]), 0);
+        assert_int_equal(dmio_queue_create(f->engine, &fifth), -EMFILE);
+        pid = fork();
+        if (pid == 0)
+                use_a_queue_of_ones_own();
+        assert_true(pid > 0);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 0);
+        for (unsigned int i = 0; i < 4; i++)
+                assert_int_equal(dmio_queue_destroy(queues[i]), 0);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -281,6 +371,9 @@ int main(void)
                 cmocka_unit_test_setup_teardown(threads_that_wait_for_each_other, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_read_of_what_is_nowhere, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_copy_of_what_is_nowhere, setup, teardown),
+                cmocka_unit_test(a_put_that_would_strand_a_waiter),
+                cmocka_unit_test_setup_teardown(a_child_has_none_of_its_parents_queues, setup,
+                                                teardown),
         };
 
         if (!test_backend_works())
