@@ -35,7 +35,8 @@ static struct {
         .devices = LIST_INIT(registry.devices),
 };
 
-static int device_size(int fd, bool block, sector_t *ret)
+/* Sectors, and how many of them are allocated. */
+static int device_size(int fd, bool block, sector_t *ret, sector_t *ret_allocated)
 {
         struct stat st;
         uint64_t bytes;
@@ -49,7 +50,14 @@ static int device_size(int fd, bool block, sector_t *ret)
                 bytes = (uint64_t)st.st_size;
         }
         *ret = bytes >> DMIO_SECTOR_SHIFT;
+        /* What a file system keeps about a file may count, too. */
+        *ret_allocated = block ? *ret : MIN((sector_t)st.st_blocks, *ret);
         return 0;
+}
+
+static bool device_knows_holes(const struct block_device *bdev)
+{
+        return !bdev->block && bdev->own && !bdev->far && !atomic_load(&bdev->ram);
 }
 
 /* The smallest alignment with which a direct read of @fd is not answered by EINVAL, or 0. */
@@ -162,7 +170,7 @@ static int device_enter(int fd_, bool read_only, bool direct, bool own, struct b
         DMIO_CLEANUP(close_fdp) int fd = fd_;
         DMIO_CLEANUP(freep) struct block_device *bdev = NULL;
         struct block_device *other;
-        sector_t capacity;
+        sector_t capacity, allocated;
         struct stat st;
         int r;
 
@@ -185,7 +193,7 @@ static int device_enter(int fd_, bool read_only, bool direct, bool own, struct b
         bdev->in_memory = !bdev->block && file_is_in_memory(fd);
         bdev->id = bdev->block ? (struct dmio_device_id){ .device = st.st_rdev }
                                : (struct dmio_device_id){ .device = st.st_dev, .inode = st.st_ino };
-        r = device_size(fd, bdev->block, &capacity);
+        r = device_size(fd, bdev->block, &capacity, &allocated);
         if (r == 0)
                 r = device_find_alignment(bdev);
         if (r < 0)
@@ -333,12 +341,16 @@ void dmio_device_close(struct block_device *bdev)
         }
 }
 
-static void device_look_again(struct block_device *bdev)
+/* Returns what is allocated. */
+static sector_t device_look_again(struct block_device *bdev)
 {
-        sector_t capacity;
+        sector_t capacity, allocated = 0;
+        bool seen;
 
-        if (!bdev->far && device_size(bdev->fd, bdev->block, &capacity) == 0)
+        seen = !bdev->far && device_size(bdev->fd, bdev->block, &capacity, &allocated) == 0;
+        if (seen)
                 atomic_store(&bdev->capacity, capacity);
+        return seen && device_knows_holes(bdev) ? allocated : atomic_load(&bdev->capacity);
 }
 
 bool device_fits(struct block_device *bdev, sector_t sector, sector_t count, bool writes)
@@ -346,7 +358,7 @@ bool device_fits(struct block_device *bdev, sector_t sector, sector_t count, boo
         /* A file that was cut short meanwhile would silently grow again. */
         if (!(writes && !bdev->block) && range_fits(sector, count, atomic_load(&bdev->capacity)))
                 return true;
-        device_look_again(bdev);
+        (void)device_look_again(bdev);
         return range_fits(sector, count, atomic_load(&bdev->capacity));
 }
 
@@ -383,9 +395,11 @@ int device_ram(struct block_device *bdev, void **ret, uint64_t *ret_bytes)
 
 void dmio_device_info(struct block_device *bdev, struct dmio_device_info *ret)
 {
-        device_look_again(bdev);
+        sector_t allocated = device_look_again(bdev);
+
         *ret = (struct dmio_device_info){
                 .id = bdev->id,
+                .allocated = allocated,
                 .capacity = atomic_load(&bdev->capacity),
                 .discard_max = atomic_load(&bdev->limits.discard_max),
                 .write_zeroes_max = atomic_load(&bdev->limits.write_zeroes_max),
@@ -398,6 +412,29 @@ void dmio_device_info(struct block_device *bdev, struct dmio_device_info *ret)
                 .direct = bdev->direct,
                 .block = bdev->block,
         };
+}
+
+int dmio_device_seek(struct block_device *bdev, int whence, uint64_t offset, uint64_t *ret)
+{
+        uint64_t size = atomic_load(&bdev->capacity) << DMIO_SECTOR_SHIFT;
+        off_t found;
+
+        if (whence != SEEK_DATA && whence != SEEK_HOLE)
+                return -EINVAL;
+        if (offset >= size)
+                return -ENXIO;
+
+        if (!device_knows_holes(bdev)) {
+                *ret = whence == SEEK_DATA ? offset : size;
+                return 0;
+        }
+
+        /* Nobody depends on where the descriptor stands. */
+        found = lseek(bdev->fd, (off_t)offset, whence);
+        if (found < 0)
+                return -errno;
+        *ret = MIN((uint64_t)found, size);
+        return *ret < size || whence == SEEK_HOLE ? 0 : -ENXIO;
 }
 
 sector_t dmio_device_capacity(const struct block_device *bdev)

@@ -13,7 +13,8 @@
 #include "util/cleanup.h"
 #include "util/macros.h"
 
-#define IO_FLAGS (DM_IO_PREFLUSH | DM_IO_FUA | DM_IO_SYNC | DM_IO_MEMORY_SHARED | DM_IO_NOWAIT)
+#define IO_FLAGS                                                                                   \
+        (DM_IO_PREFLUSH | DM_IO_FUA | DM_IO_SYNC | DM_IO_MEMORY_SHARED | DM_IO_NOWAIT | DM_IO_UNMAP)
 
 /* A synchronous caller: either drives its queue until done is set, or sleeps on the semaphore. */
 struct io_sync {
@@ -62,6 +63,8 @@ static int io_check(const struct dm_io_request *request, unsigned int num_region
         if (num_regions > DM_IO_MAX_REGIONS || (num_regions > 0 && !regions))
                 return -EINVAL;
         if (num_regions > 1 && !io_op_writes(request->op))
+                return -EINVAL;
+        if (request->flags & DM_IO_UNMAP && request->op != DM_IO_WRITE_ZEROES)
                 return -EINVAL;
         if (request->flags & (DM_IO_PREFLUSH | DM_IO_FUA) && request->op != DM_IO_WRITE)
                 return -EINVAL;

@@ -390,7 +390,8 @@ static uint64_t piece_bytes(const struct leg *leg, uint64_t offset, uint64_t byt
  *
  *               block device             file
  *      discard  discard                  hole
- *      zeroes   hole                     zero range, or a hole where there is none (tmpfs)
+ *      zeroes   hole                     zero range, or a hole where there is none (tmpfs), or if
+ *                                        the space need not be kept
  *
  * A hole in a block device is what the kernel calls writing zeroes: refused where the device has no
  * operation for it, while ZERO_RANGE would be written out. In files ZERO_RANGE keeps the space.
@@ -398,10 +399,11 @@ static uint64_t piece_bytes(const struct leg *leg, uint64_t offset, uint64_t byt
 void piece_start_change(struct piece *piece)
 {
         bool discards = piece->leg->io->op == DM_IO_DISCARD, block = piece->leg->bdev->block;
+        bool unmaps = discards || block || piece->leg->io->flags & DM_IO_UNMAP;
         struct leg *leg = piece->leg;
 
         piece->op.type = discards && block ? DMIO_OP_DISCARD : DMIO_OP_FALLOCATE;
-        piece->op.mode = discards || block ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
+        piece->op.mode = unmaps ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
         piece->op.mode |= FALLOC_FL_KEEP_SIZE;
         piece->op.offset = (leg->sector << DMIO_SECTOR_SHIFT) + piece->offset;
         piece->length = piece_bytes(leg, piece->op.offset, leg->bytes - leg->issued);

@@ -81,6 +81,7 @@ struct export
 
         _Atomic(unsigned int) refs;
         _Atomic(unsigned int) n_open;    /* open files; export_n_open() */
+        _Atomic(unsigned int) n_writers; /* of them, those that may write (mount/holes.h) */
         _Atomic(unsigned int) in_flight; /* plus one until it is removed */
         _Atomic(bool) gone;
 

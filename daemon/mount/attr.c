@@ -9,6 +9,7 @@
 #include "model/describe.h"
 #include "model/export.h"
 #include "mount/attr.h"
+#include "mount/holes.h"
 #include "util/cleanup.h"
 #include "util/macros.h"
 
@@ -87,7 +88,7 @@ int node_stat(struct model *model, node_id_t id, const struct peer *peer, time_t
                 break;
         case NODE_TYPE_EXPORT:
                 stat.st_size = (off_t)(node->export->sectors << DMIO_SECTOR_SHIFT);
-                stat.st_blocks = (blkcnt_t)node->export->sectors;
+                stat.st_blocks = (blkcnt_t)export_allocated(node->export);
                 stat.st_blksize = (blksize_t)MAX(DMIO_PAGE_SIZE, node->export->logical_block);
                 stat.st_ctim.tv_sec = (time_t)node->export->ctime_sec;
                 break;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
+#include <assert.h>
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -25,8 +26,10 @@ static struct open_file *handle_at(struct handle_table *table, uint32_t index)
         return chunk ? &chunk[index % HANDLE_CHUNK_SIZE] : NULL;
 }
 
-static void open_file_close(struct export *export, char *text)
+static void open_file_close(struct export *export, bool writing, char *text)
 {
+        if (export && writing)
+                atomic_fetch_sub(&export->n_writers, 1);
         if (export)
                 export_close(export);
         export_unref(export);
@@ -35,8 +38,12 @@ static void open_file_close(struct export *export, char *text)
 
 void handle_table_deinit(struct handle_table *table)
 {
-        for (uint32_t i = 0; i < table->n_handles; i++)
-                open_file_close(handle_at(table, i)->export, handle_at(table, i)->text);
+        for (uint32_t i = 0; i < table->n_handles; i++) {
+                struct open_file *file = handle_at(table, i);
+
+                assert(file);
+                open_file_close(file->export, file->writing, file->text);
+        }
         for (size_t i = 0; i < HANDLE_CHUNKS; i++)
                 free(atomic_load(&table->chunks[i]));
         pthread_mutex_destroy(&table->lock);
@@ -69,8 +76,8 @@ static int handle_take(struct handle_table *table, uint32_t *ret_index)
         return 0;
 }
 
-int handle_table_add(struct handle_table *table, struct export *export, char *text, size_t length,
-                     uint64_t *ret_fh)
+int handle_table_add(struct handle_table *table, struct export *export, bool writing, char *text,
+                     size_t length, uint64_t *ret_fh)
 {
         struct open_file *file;
         uint32_t index = 0;
@@ -81,6 +88,9 @@ int handle_table_add(struct handle_table *table, struct export *export, char *te
         if (r == 0) {
                 file = handle_at(table, index);
                 file->length = length;
+                file->writing = writing;
+                if (export && writing)
+                        atomic_fetch_add(&export->n_writers, 1);
                 atomic_store(&file->flushes_told,
                              export ? atomic_load(&export->flush_failures) : 0);
                 file->export = export;
@@ -106,6 +116,7 @@ void handle_table_remove(struct handle_table *table, uint64_t fh)
 {
         struct open_file *file;
         struct export *export;
+        bool writing;
         char *text;
 
         file = handle_table_get(table, fh);
@@ -115,6 +126,7 @@ void handle_table_remove(struct handle_table *table, uint64_t fh)
         /* Out of the table first: what closing does may take other locks. */
         pthread_mutex_lock(&table->lock);
         export = file->export;
+        writing = file->writing;
         text = file->text;
         file->export = NULL;
         file->text = NULL;
@@ -122,5 +134,5 @@ void handle_table_remove(struct handle_table *table, uint64_t fh)
         table->free = (uint32_t)fh + 1;
         pthread_mutex_unlock(&table->lock);
 
-        open_file_close(export, text);
+        open_file_close(export, writing, text);
 }

@@ -15,6 +15,7 @@
  */
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct export;
@@ -26,6 +27,7 @@ struct open_file {
         struct export *_Atomic export; /* a reference that counts as open; or */
         char *_Atomic text;
         size_t length;                      /* of text */
+        bool writing;                       /* counts in export->n_writers */
         _Atomic(unsigned int) flushes_told; /* of the export's failures; see fsync */
         uint32_t next_free;                 /* while it is in nobody's hands */
 };
@@ -46,8 +48,8 @@ void handle_table_deinit(struct handle_table *table);
  * Enter an open file. Takes the export's reference and its open count, or the text. Returns 0,
  * -ENFILE or -ENOMEM.
  */
-int handle_table_add(struct handle_table *table, struct export *export, char *text, size_t length,
-                     uint64_t *ret_fh);
+int handle_table_add(struct handle_table *table, struct export *export, bool writing, char *text,
+                     size_t length, uint64_t *ret_fh);
 
 /* The open file, or NULL for a number that nobody has. */
 struct open_file *handle_table_get(struct handle_table *table, uint64_t fh);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "model/export.h"
+#include "mount/holes.h"
 #include "mount/io-ops.h"
 #include "mount/mount-internal.h"
 #include "mount/page-list.h"
@@ -259,7 +260,7 @@ static void zero_middle(struct transfer *transfer)
         uint64_t last = round_down(transfer->offset + transfer->length, block);
 
         if (first < last)
-                mirror_zero(transfer, first, last - first, reply_done);
+                mirror_zero(transfer, first, last - first, transfer->flags, reply_done);
         else
                 transfer_reply_error(transfer, 0);
 }
@@ -315,7 +316,7 @@ static void zero_lock(struct transfer *transfer)
 }
 
 /*
- * PUNCH_HOLE and ZERO_RANGE, which are the same here: legs that can deallocate do.
+ * PUNCH_HOLE and ZERO_RANGE: the same zeroes, but a hole gives the space back where a leg can.
  *
  * The size never changes. With KEEP_SIZE the range is clipped to it, as with any file; without, a
  * range that reaches beyond it would have to grow the file, and gets ENOSPC like a write.
@@ -361,6 +362,8 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
         if (!transfer)
                 return;
 
+        if (what == FALLOC_FL_PUNCH_HOLE)
+                transfer->flags = DM_IO_UNMAP;
         n_pages = transfer_edge_pages(transfer);
         if (n_pages > DMIO_PAGES_MAX)
                 transfer_reply_error(transfer, -EINVAL);
@@ -372,24 +375,28 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
                 transfer_wait_pages(transfer, n_pages, zero_lock);
 }
 
-/*
- * What is not known to be a hole is data: everything, up to the end. Legs that know more are not
- * asked yet.
- */
+/* Replies: where it is; ENXIO from the end on; EBADF, ENODEV, EINVAL. */
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi)
 {
         struct open_file *file;
-        off_t size;
+        uint64_t found = 0;
+        int r;
 
         file = io_find_file(req, fi);
         if (!file)
                 return;
 
-        size = (off_t)(file->export ? export_size(file->export) : file->length);
-        if (whence != SEEK_DATA && whence != SEEK_HOLE)
-                fuse_reply_err(req, EINVAL);
-        else if (offset < 0 || offset >= size)
-                fuse_reply_err(req, ENXIO);
+        if (!file->export) {
+                r = seek_in_data(file->length, whence, (uint64_t)offset, &found);
+        } else {
+                r = export_begin(file->export);
+                if (r == 0) {
+                        r = export_seek(file->export, whence, (uint64_t)offset, &found);
+                        export_end(file->export);
+                }
+        }
+        if (r < 0)
+                fuse_reply_err(req, -r);
         else
-                fuse_reply_lseek(req, whence == SEEK_DATA ? offset : size);
+                fuse_reply_lseek(req, (off_t)found);
 }

@@ -354,10 +354,11 @@ static void zero_done(unsigned long error, void *context)
                 mirror_finish(transfer, error ? slots_judge(transfer, false) : 0);
 }
 
-void mirror_zero(struct transfer *transfer, uint64_t offset, uint64_t length, mirror_fn then)
+void mirror_zero(struct transfer *transfer, uint64_t offset, uint64_t length, unsigned int flags,
+                 mirror_fn then)
 {
         mirror_begin(transfer, DM_IO_WRITE_ZEROES, offset, length, then);
-        slots_send(transfer, DM_IO_WRITE_ZEROES, NULL, 0, zero_done);
+        slots_send(transfer, DM_IO_WRITE_ZEROES, NULL, flags, zero_done);
 }
 
 /* A leg whose device has nothing to flush has nothing that could be lost. */

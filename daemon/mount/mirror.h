@@ -54,8 +54,10 @@ void mirror_read(struct transfer *transfer, uint64_t offset, uint64_t length,
 void mirror_write(struct transfer *transfer, uint64_t offset, uint64_t length,
                   struct page_list *pages, unsigned int flags, mirror_fn then);
 
-/* Like a write of zeroes; legs that have no operation for it are written to. */
-void mirror_zero(struct transfer *transfer, uint64_t offset, uint64_t length, mirror_fn then);
+/* Like a write of zeroes; legs that have no operation for it are written to. @flags: DM_IO_UNMAP.
+ */
+void mirror_zero(struct transfer *transfer, uint64_t offset, uint64_t length, unsigned int flags,
+                 mirror_fn then);
 
 /* Make durable what was written. */
 void mirror_flush(struct transfer *transfer, mirror_fn then);

@@ -262,7 +262,7 @@ static int open_status(struct mount *mount, node_id_t id, const struct peer *pee
         if (r < 0)
                 return r;
 
-        r = handle_table_add(&mount->handles, NULL, text, strlen(text), ret_fh);
+        r = handle_table_add(&mount->handles, NULL, false, text, strlen(text), ret_fh);
         if (r == 0)
                 (void)DMIO_TAKE(text);
         return r;
@@ -279,7 +279,7 @@ static int open_export(struct mount *mount, struct export *export, bool writing,
                 return r;
         }
 
-        r = handle_table_add(&mount->handles, export, NULL, 0, ret_fh);
+        r = handle_table_add(&mount->handles, export, writing, NULL, 0, ret_fh);
         if (r < 0) {
                 export_close(export);
                 export_unref(export);

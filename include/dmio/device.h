@@ -49,6 +49,7 @@ struct dmio_device_id {
 struct dmio_device_info {
         struct dmio_device_id id;
         sector_t capacity;                /* in sectors, as found when it was opened */
+        sector_t allocated;               /* in sectors, what its holes leave; see below */
         sector_t discard_max;             /* in sectors, of one operation; 0: there is no such */
         sector_t write_zeroes_max;        /* the same */
         unsigned int logical_block;       /* bytes; sector and count of a region must fit it */
@@ -60,6 +61,13 @@ struct dmio_device_info {
         bool direct; /* O_DIRECT */
         bool block;  /* a block device, not a regular file */
 };
+
+/*
+ * Holes are known of regular files that the library has opened itself and whose file system is on
+ * this machine. Of all others (block devices, files of a FUSE or network file system, descriptors
+ * that could not be opened again, RAM disks in the place of a device) everything is data, and
+ * allocated is the capacity.
+ */
 
 /*
  * Open the block device or regular file @path. @flags: DMIO_DEVICE_*.
@@ -89,6 +97,14 @@ void dmio_device_close(struct block_device *bdev);
 
 /* Fill *@ret. The capacity is looked up again, where no file server elsewhere has to be asked. */
 void dmio_device_info(struct block_device *bdev, struct dmio_device_info *ret);
+
+/*
+ * Where, from byte @offset on, data (SEEK_DATA) or a hole (SEEK_HOLE) begins, as lseek(2) has it:
+ * the end of the device is a hole. Of what others have mapped and changed nothing is known yet.
+ * Returns 0 and the byte in *@ret; -ENXIO for an @offset at or behind the end, and for SEEK_DATA
+ * where only a hole follows; -EINVAL for another @whence. May have to read from the disk.
+ */
+int dmio_device_seek(struct block_device *bdev, int whence, uint64_t offset, uint64_t *ret);
 
 /* The size in sectors, as known at the last look; a trailing part of a sector does not count. */
 sector_t dmio_device_capacity(const struct block_device *bdev);

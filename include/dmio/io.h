@@ -61,6 +61,9 @@ enum dm_io_op {
 #define DM_IO_MEMORY_SHARED (1u << 3)
 /* -EAGAIN instead of waiting for a request context when memory is short. */
 #define DM_IO_NOWAIT (1u << 4)
+/* WRITE_ZEROES: the space need not be kept. In a file it is a hole, where it would stay allocated.
+ */
+#define DM_IO_UNMAP (1u << 5)
 
 enum dm_io_mem_type {
         DM_IO_PAGE_LIST, /* ptr.pl: from byte @offset (below 4096) of the first page on */
