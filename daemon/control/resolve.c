@@ -220,6 +220,8 @@ json_t *device_list_open(struct device_list *list)
                 entry->identity.id = entry->info.id;
                 entry->identity.block = entry->info.block;
                 entry->identity.capacity = entry->info.capacity;
+                if (entry->info.block)
+                        device_serial(entry->info.id.device, entry->identity.serial);
                 if (list->writes && entry->info.read_only)
                         return error_device(entry->name, EROFS);
         }

@@ -134,7 +134,7 @@ void commit_begin(struct model *model, struct commit *commit)
 
         assert(keeper);
         if (keeper->closed) {
-                commit->done(commit, 0);
+                commit->done(commit, -ESHUTDOWN);
                 return;
         }
         keeper_enter(keeper, commit);

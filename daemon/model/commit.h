@@ -71,7 +71,7 @@ void commit_begin(struct model *model, struct commit *commit);
 /* The same in a while, for what nobody waits for. */
 void commit_later(struct model *model);
 
-/* The last commit, when all is quiet. Those that come later are done at once. */
+/* The last commit, when all is quiet. Those that come later come to nothing: -ESHUTDOWN. */
 void commit_last(struct model *model, struct commit *commit);
 
 /* What happens to the model from now on is its taking apart, and no write must see it. */

@@ -19,6 +19,7 @@
 
 #include <dmio/io.h>
 
+#include "device-serial.h"
 #include "model/client.h"
 #include "model/model.h"
 #include "model/record.h"
@@ -54,6 +55,7 @@ struct leg_identity {
         sector_t capacity;
         int64_t born_sec; /* when the file was made, as far as its file system knows; else 0 */
         uint32_t born_nsec;
+        char serial[DEVICE_SERIAL_SIZE]; /* of a block device; "" if that is not known */
 };
 
 /* One region of a request, opened. */

@@ -60,6 +60,7 @@ static int spec_init(struct leg_spec *spec, const struct saved_leg *saved, bool 
                         .born_nsec = (uint32_t)saved->born_nsec,
                 },
         };
+        (void)snprintf(spec->identity.serial, sizeof(spec->identity.serial), "%s", saved->serial);
         if (same_boot)
                 spec->identity.id.device =
                         makedev((unsigned int)saved->major, (unsigned int)saved->minor);
@@ -107,6 +108,8 @@ static const char *find_difference(const struct leg_identity *was, const struct 
                 return "it is a device of another kind";
         if (was->id.device != 0 && was->id.device != is->id.device)
                 return was->block ? "it is another device" : "it lies on another file system";
+        if (was->serial[0] && strcmp(was->serial, is->serial) != 0)
+                return "it is another device";
         if (was->id.inode != is->id.inode ||
             (was->born_sec != 0 && is->born_sec != 0 &&
              (was->born_sec != is->born_sec || was->born_nsec != is->born_nsec)))

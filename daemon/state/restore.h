@@ -5,9 +5,9 @@
  * The clients and exports of an earlier daemon, made again before anybody can ask for them.
  *
  * A leg comes back if its device is there and is the same one: the same file, or the same block
- * device, of the same size. Numbers of devices are compared within one boot only; after another one
- * a block device is what its name says. Paths are opened as the daemon, and names of the
- * configuration if they are still granted to the owner.
+ * device, of the same size. Numbers of devices are compared within one boot only, what they are
+ * called (device-serial.h) always. Paths are opened as the daemon, and names of the configuration
+ * if they are still granted to the owner.
  *
  * A leg that does not come back while another one does will miss what is written from now on: it
  * has failed. If none does, nothing can be missed: the export is there and gives EIO, and lasts

@@ -35,6 +35,7 @@ struct saved_leg {
         int64_t capacity;
         int64_t born_sec;
         int64_t born_nsec;
+        char *serial;
 };
 
 struct saved_export {

@@ -86,6 +86,13 @@ if losetup -f >/dev/null 2>&1; then
     create_export alice loop "$loop:0+$sectors" "$image2:0+$sectors" >/dev/null
     again
     expect_eq "a block device comes back" "$(legs_of loop)" '["active","active"]'
+    # By its backing file's name a loop device is told from another one with its number.
+    kill_dmiod
+    mv "$image" "$image.renamed"
+    restart_dmiod
+    expect_eq "one of another medium does not" "$(legs_of loop)" '["failed","active"]'
+    ctl_ok RemoveExport '{"client":"alice","name":"loop"}' >/dev/null
+    create_export alice loop "$loop:0+$sectors" "$image2:0+$sectors" >/dev/null
     number=$(loop_number "$loop")
     kill_dmiod
     end_loop "$loop" "$number"
