@@ -239,18 +239,20 @@ static void removal_written(struct lasting *lasting, int error)
         lasting_end(lasting);
 }
 
-/* The same for one that lasts. Returns MODEL_OK, MODEL_E_BUSY, MODEL_E_CLOSING or -ENOMEM. */
+/* The same for one that lasts. Returns MODEL_OK, MODEL_E_BUSY, or a negative errno and the error.
+ */
 static int remove_lasting(struct call *call, struct client *client, struct export *export,
-                          bool force, struct model_refusal *refusal)
+                          bool force, struct model_refusal *refusal, json_t **ret_error)
 {
         struct lasting *lasting;
+        json_t *error;
         int r;
 
-        if (client->closing)
-                return MODEL_E_CLOSING;
-        lasting = lasting_new(call, client, export, removal_written);
-        if (!lasting)
-                return -ENOMEM;
+        error = lasting_new(call, client, export, removal_written, &lasting);
+        if (error) {
+                *ret_error = error;
+                return -ENOENT;
+        }
         r = export_leave(export, force, refusal);
         if (r == MODEL_OK)
                 lasting_commit(lasting);
@@ -277,10 +279,10 @@ static int remove_export(struct call *call, struct client *client, struct export
                 return -ENOENT;
         }
         if (export->record.lasts)
-                r = remove_lasting(call, client, export, arguments->force, &refusal);
+                r = remove_lasting(call, client, export, arguments->force, &refusal, ret_error);
         else
                 r = export_remove(export, arguments->force, export_removed, call, &refusal);
-        if (r != MODEL_OK)
+        if (r > 0)
                 *ret_error = error_from_outcome(r, &refusal, &subject);
         *ret = export;
         return r;

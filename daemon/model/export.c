@@ -240,7 +240,7 @@ static int export_make(struct client *client, const char *name, struct leg_spec 
 
         if (n_legs < 1 || n_legs > DM_IO_MAX_REGIONS)
                 return -EINVAL;
-        if (client->closing)
+        if (!client_takes_work(client))
                 return MODEL_E_CLOSING;
         if (!model_name_is_valid(name))
                 return MODEL_E_NAME;

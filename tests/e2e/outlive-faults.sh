@@ -7,6 +7,7 @@
 . "$(dirname "$0")/../lib/common.sh"
 require_root
 require_fuse
+STATE=$WORK/state
 require_cmd socat jq
 
 a=$(make_image 1M a.img)

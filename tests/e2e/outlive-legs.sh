@@ -6,6 +6,7 @@
 . "$(dirname "$0")/../lib/common.sh"
 require_root
 require_fuse
+STATE=$WORK/state
 require_cmd socat jq
 
 sectors=2048

@@ -27,6 +27,11 @@ chmod 711 "$WORK"
 MOUNT=$WORK/mnt
 CONTROL=$WORK/control
 STATE=$WORK/state
+# In memory where there is some: tests make thousands of changes that last.
+if [ -d /dev/shm ] && [ -w /dev/shm ]; then
+    STATE=$(mktemp -d "/dev/shm/dmio-test.XXXXXX")/state
+    STATE_FOLDER=${STATE%/state}
+fi
 DMIOD_PID=
 
 # --- reporting
@@ -192,7 +197,7 @@ cleanup() {
         echo "not ok - the sanitizer complains about dmiod"
         status=1
     fi
-    [ -n "${DMIO_KEEP:-}" ] || rm -rf --one-file-system "$WORK"
+    [ -n "${DMIO_KEEP:-}" ] || rm -rf --one-file-system "$WORK" ${STATE_FOLDER:+"$STATE_FOLDER"}
     exit "$status"
 }
 trap cleanup EXIT
