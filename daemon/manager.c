@@ -17,12 +17,16 @@
 #include <systemd/sd-event.h>
 
 #include "control/server.h"
+#include "descriptor-store.h"
 #include "log.h"
 #include "loop.h"
 #include "manager.h"
+#include "model/client.h"
+#include "model/commit.h"
 #include "model/event.h"
 #include "model/model.h"
 #include "mount/mount.h"
+#include "state/state.h"
 #include "stop.h"
 #include "util/cleanup.h"
 #include "util/macros.h"
@@ -33,6 +37,7 @@
 struct manager {
         const struct options *options;
         struct config *config;
+        struct descriptor_store store;
         sd_event *event;
         struct dmio_engine *engine;
         struct dmio_queue *queue;
@@ -40,6 +45,7 @@ struct manager {
         struct worker *worker;
         struct model model;
         bool has_model;
+        struct state *state;
         struct mount *mount;
         struct server *server;
         struct stop *stop;
@@ -256,22 +262,20 @@ static int start_model(struct manager *manager)
         return 0;
 }
 
-/* The control socket that the service manager listens on; -EBADF in *@ret if there is none. */
-static int find_listening_socket(int *ret)
+/* What the service manager passed; its listening socket in *@ret, or -EBADF if there is none. */
+static int take_descriptors(struct manager *manager, int *ret)
 {
-        int n;
+        int r;
 
-        n = sd_listen_fds(1);
-        if (n < 0)
-                return log_error_errno(n, "Cannot take the sockets of the service manager: %m");
-        if (n == 0) {
-                *ret = -EBADF;
-                return 0;
-        }
-        if (n > 1 || sd_is_socket_unix(SD_LISTEN_FDS_START, SOCK_STREAM, 1, NULL, 0) <= 0)
-                return log_error_errno(-EINVAL, "The service manager must pass one listening Unix "
-                                                "stream socket and nothing else");
-        *ret = SD_LISTEN_FDS_START;
+        r = descriptor_store_open(&manager->store);
+        if (r < 0)
+                return log_error_errno(r, "Cannot take the sockets of the service manager: %m");
+
+        r = descriptor_store_take_listener(&manager->store);
+        if (r == -ENOTUNIQ || r == -ENOTSOCK)
+                return log_error_errno(r, "The service manager must pass one listening Unix "
+                                          "stream socket and nothing else");
+        *ret = r < 0 ? -EBADF : r;
         return 0;
 }
 
@@ -307,13 +311,15 @@ int manager_new(const struct options *options, struct config *config, struct man
 
         r = prepare_process();
         if (r >= 0)
-                r = find_listening_socket(&listen_fd);
+                r = take_descriptors(manager, &listen_fd);
         if (r >= 0)
                 r = start_event(manager);
         if (r >= 0)
                 r = start_engine(manager);
         if (r >= 0)
                 r = start_model(manager);
+        if (r >= 0)
+                r = state_new(&manager->model, manager->event, &manager->state);
         if (r >= 0)
                 r = mount_new(&manager->model, manager->config, &manager->mount);
         if (r >= 0)
@@ -342,6 +348,20 @@ int manager_run(struct manager *manager)
         return r;
 }
 
+/* A start that failed: what it had restored goes again, and lasts. */
+static void drop_clients(struct manager *manager)
+{
+        struct model *model = &manager->model;
+        struct client *client;
+
+        commit_freeze(model);
+        list_for_each (client, &model->clients, link)
+                (void)client_close(client, NULL, NULL);
+        while (model->n_clients > 0)
+                if (sd_event_run(manager->event, UINT64_MAX) < 0)
+                        break;
+}
+
 struct manager *manager_free(struct manager *manager)
 {
         int r = 0;
@@ -351,6 +371,8 @@ struct manager *manager_free(struct manager *manager)
 
         /* From here on the main loop does not run any more, and threads are waited for. */
         stop_guard(manager->stop, manager->config);
+        if (manager->has_model && !manager->stop)
+                drop_clients(manager);
         stop_free(manager->stop);
         mount_free(manager->mount);
         server_free(manager->server);
@@ -359,6 +381,7 @@ struct manager *manager_free(struct manager *manager)
         worker_free(manager->worker);
         if (manager->queue)
                 loop_finish(manager->queue);
+        state_free(manager->state);
         if (manager->has_model)
                 model_deinit(&manager->model);
         loop_free(manager->loop);
@@ -369,6 +392,7 @@ struct manager *manager_free(struct manager *manager)
         if (r < 0)
                 log_error_errno(r, "The engine could not be ended: %m");
 
+        descriptor_store_close(&manager->store);
         sd_event_source_disable_unref(manager->status_timer);
         sd_event_unref(manager->event);
         config_free(manager->config);

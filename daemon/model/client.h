@@ -49,8 +49,10 @@ struct client {
         bool linger;
         uint64_t connection;     /* which one it ends with; 0 if it lingers */
         bool closing;            /* no new work */
+        bool leaving;            /* is about to be closed, and lasts no longer; main loop */
         struct dm_io_client *io; /* NULL at the very end of a close */
         uint64_t pages;          /* the reservation; main loop */
+        uint64_t pages_leaving;  /* of it, those that are about to be put, and last no longer */
         struct list exports;
         unsigned int n_exports;
         unsigned int n_draining; /* exports that are removed, with something in flight */
@@ -76,6 +78,11 @@ int client_new(struct model *model, const char *name, const struct peer *owner, 
                bool linger, uint64_t connection, struct client **ret,
                struct model_refusal *refusal);
 
+/* The same for one that lingers and was there before, with the numbers that its files had. */
+int client_restore(struct model *model, const char *name, const struct peer *owner, uint64_t pages,
+                   node_id_t node, node_id_t status_node, struct client **ret,
+                   struct model_refusal *refusal);
+
 /*
  * Begin the end: refuse new work, cancel the jobs, wait for them, for Io calls and for what is in
  * flight on the exports, remove these, put the pages, free the client, then call @closed (may be
@@ -83,6 +90,12 @@ int client_new(struct model *model, const char *name, const struct peer *owner, 
  * that has begun already.
  */
 int client_close(struct client *client, void (*closed)(void *userdata), void *userdata);
+
+/* False for one that is closed, or is about to be. Main loop. */
+static inline bool client_takes_work(const struct client *client)
+{
+        return !client->closing && !client->leaving;
+}
 
 /* Bracket of an Io call or a job: begin refuses with MODEL_E_CLOSING; end may complete a close.
  * Main loop.

@@ -161,7 +161,8 @@ if shutil.which('nbdfuse') and shutil.which('nbdkit'):
     try:
         wait_for('the bad device', lambda: os.path.exists(folder + '/disk'))
         bad = region(folder + '/disk', 16, 512)
-        control.call('OpenClient', {'name': 'bob', 'pages': 64, 'linger': True})
+        # Not one that lasts: its removals would wait for the disk, with reads going on meanwhile.
+        control.call('OpenClient', {'name': 'bob', 'pages': 64})
         file = control.call('CreateExport', {'client': 'bob', 'name': 'vol', 'regions': [
             bad, region(a, 0, 512)]})['export']['path']
         monitor.expect('client-opened')
