@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config-keys.h"
 #include "options.h"
 #include "util/cleanup.h"
 #include "util/macros.h"
@@ -18,6 +19,7 @@ enum {
         OPTION_KEY, /* a key of the configuration, from here on */
 };
 
+/* What a key of [daemon] does is said in its table. */
 static const struct {
         const char *name;
         const char *argument;
@@ -25,35 +27,79 @@ static const struct {
         const char *help;
 } rows[] = {
         { "config", "FILE", OPTION_CONFIG, "read this configuration, and FILE.d/*.conf" },
-        { "mount", "DIR", OPTION_KEY, "where the exports appear" },
-        { "control", "SOCKET", OPTION_KEY, "the control socket" },
-        { "state", "DIR", OPTION_KEY, "the folder of what lasts" },
+        { "mount", "DIR", OPTION_KEY, NULL },
+        { "control", "SOCKET", OPTION_KEY, NULL },
+        { "state", "DIR", OPTION_KEY, NULL },
         { "user", NULL, OPTION_USER, "run for one user, below the XDG directories" },
-        { "backend", "NAME", OPTION_KEY, "how I/O is done: uring, threads or memory" },
-        { "queues", "N", OPTION_KEY, "threads that serve the mount" },
-        { "max-pages", "N", OPTION_KEY, "pages that may be reserved" },
-        { "log-level", "LEVEL", OPTION_KEY, "error, warning, notice, info or debug" },
+        { "backend", "NAME", OPTION_KEY, NULL },
+        { "queues", "N", OPTION_KEY, NULL },
+        { "max-pages", "N", OPTION_KEY, NULL },
+        { "log-level", "LEVEL", OPTION_KEY, NULL },
         { "version", NULL, OPTION_VERSION, "print the version" },
         { "help", NULL, OPTION_HELP, "print this" },
 };
 
+bool options_describe(size_t index, struct option_text *ret)
+{
+        if (index >= ARRAY_SIZE(rows))
+                return false;
+
+        *ret = (struct option_text){
+                .name = rows[index].name,
+                .argument = rows[index].argument,
+                .help = rows[index].help ?: config_find_key("daemon", rows[index].name)->help,
+        };
+        return true;
+}
+
+static void print_keys(void)
+{
+        const struct config_key *key;
+        const char *section = "";
+
+        for (size_t i = 0; (key = config_key_at(i)); i++) {
+                char type[64];
+
+                if (strcmp(section, key->section) != 0) {
+                        section = key->section;
+                        printf("[%s]\n", section);
+                }
+                config_key_describe_type(key, type, sizeof(type));
+                printf("  %-20s %s (%s", key->name, key->help, type);
+                if (key->value)
+                        printf("; default %s", key->value);
+                if (key->user_value)
+                        printf(", with --user %s", key->user_value);
+                printf(")\n");
+        }
+
+        printf("[device NAME]\n");
+        for (int i = 0; i < _DEVICE_KEY_MAX; i++) {
+                const struct device_key_text *text = config_device_key_text(i);
+
+                printf("  %-20s %s (%s)\n", text->name, text->help, text->type);
+        }
+}
+
 static int print_help(void)
 {
+        struct option_text text;
+
         printf("Usage: dmiod [OPTION...]\n"
                "\n"
                "Region I/O in user space: serves the exports of its clients as files.\n"
                "\n");
-        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        for (size_t i = 0; options_describe(i, &text); i++) {
                 char left[40];
 
-                (void)snprintf(left, sizeof(left), "--%s%s%s", rows[i].name,
-                               rows[i].argument ? "=" : "", rows[i].argument ?: "");
-                printf("  %-20s %s\n", left, rows[i].help);
+                (void)snprintf(left, sizeof(left), "--%s%s%s", text.name, text.argument ? "=" : "",
+                               text.argument ?: "");
+                printf("  %-20s %s\n", left, text.help);
         }
         printf("\n"
                "Keys of the configuration, which the command line overrides:\n"
                "\n");
-        config_print_keys(stdout);
+        print_keys();
         return fflush(stdout) == 0 ? OPTIONS_DONE : -errno;
 }
 

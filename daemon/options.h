@@ -35,5 +35,14 @@ int options_init(struct options *options, int argc, char *argv[]);
 
 void options_deinit(struct options *options);
 
+struct option_text {
+        const char *name;
+        const char *argument; /* what its value is called, or NULL */
+        const char *help;
+};
+
+/* The options in the order of --help; false behind the last one. */
+bool options_describe(size_t index, struct option_text *ret);
+
 /* The configuration that the command line asks for: files, then what overrides them. */
 int options_load(const struct options *options, struct config **ret, char **ret_message);
