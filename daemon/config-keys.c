@@ -80,7 +80,7 @@ static const struct config_key keys[] = {
 static const struct device_key_text device_keys[_DEVICE_KEY_MAX] = {
         [DEVICE_KEY_PATH] = { "path", "path", "the block device or file",
                 "It must be absolute, and must be given. It need not be there yet: it is opened "
-                "each time that the device is named, and whoever named it is told what is wrong." },
+                "each time that the device is named, and as long as it is not there that is NoSuchDevice." },
         [DEVICE_KEY_USERS] = { "users", "names or numbers", "who may use it",
                 "A user that does not exist is an error; a number need not have a name." },
         [DEVICE_KEY_GROUPS] = { "groups", "names or numbers", "whose members may use it",
