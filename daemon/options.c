@@ -14,6 +14,7 @@
 enum {
         OPTION_CONFIG = 1, /* below the characters, where short options would be */
         OPTION_USER,
+        OPTION_CHECK,
         OPTION_VERSION,
         OPTION_HELP,
         OPTION_KEY, /* a key of the configuration, from here on */
@@ -35,6 +36,8 @@ static const struct {
         { "queues", "N", OPTION_KEY, NULL },
         { "max-pages", "N", OPTION_KEY, NULL },
         { "log-level", "LEVEL", OPTION_KEY, NULL },
+        { "check", NULL, OPTION_CHECK,
+          "read the configuration, say what is wrong with it, and end" },
         { "version", NULL, OPTION_VERSION, "print the version" },
         { "help", NULL, OPTION_HELP, "print this" },
 };
@@ -194,6 +197,9 @@ int options_init(struct options *options, int argc, char *argv[])
                         break;
                 case OPTION_USER:
                         options->user = true;
+                        break;
+                case OPTION_CHECK:
+                        options->check = true;
                         break;
                 case OPTION_VERSION:
                         return print_version();

@@ -15,6 +15,7 @@
 struct options {
         char *config; /* NULL: the default file */
         bool user;
+        bool check; /* --check: read the configuration, and nothing else */
         struct {
                 const char *key;
                 char *value;

@@ -127,8 +127,6 @@ static void print_limits(bool manual)
                 else if (key->limit)
                         printf("%s\t%s\n", key->name, key->limit);
         }
-        if (manual)
-                putchar('\n');
 }
 
 /* Returns false for what is not known. */
@@ -154,7 +152,7 @@ static bool replace(const char *line, bool manual)
 
 static int filter(bool manual)
 {
-        char line[1024];
+        char line[8192];
 
         while (fgets(line, sizeof(line), stdin)) {
                 if (line[0] != '@') {
