@@ -14,7 +14,7 @@ import interface
 def plain(text):
     """Without what scdoc would take for a mark."""
     text = re.sub(r'([\\_*~])', r'\\\1', text)
-    return re.sub(r'^([#\[|:;.-])', r'\\\1', text)
+    return re.sub(r'^([#\[|:;-])', r'\\\1', text)
 
 
 def literal(lines):
@@ -66,7 +66,8 @@ def describe(member):
 
 def main(page, text):
     with open(text, encoding='utf-8') as f:
-        members = interface.parse(f.read())
+        # Not every terminal has the one character.
+        members = interface.parse(f.read().replace('…', '...'))
     with open(page, encoding='utf-8') as f:
         for line in f:
             kind = re.fullmatch('@(type|method|error)s@\n', line)
