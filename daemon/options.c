@@ -17,7 +17,7 @@ enum {
         OPTION_CHECK,
         OPTION_VERSION,
         OPTION_HELP,
-        OPTION_KEY, /* a key of the configuration, from here on */
+        OPTION_KEY, /* a key of the configuration: with the number of its row, from here on */
 };
 
 /* What a key of [daemon] does is said in its table. */
@@ -84,6 +84,17 @@ static void print_keys(void)
         }
 }
 
+static int end_of_output(void)
+{
+        int r;
+
+        if (fflush(stdout) == 0)
+                return OPTIONS_DONE;
+        r = -errno;
+        fprintf(stderr, "dmiod: standard output: %s\n", strerrordesc_np(-r));
+        return r;
+}
+
 static int print_help(void)
 {
         struct option_text text;
@@ -103,13 +114,13 @@ static int print_help(void)
                "Keys of the configuration, which the command line overrides:\n"
                "\n");
         print_keys();
-        return fflush(stdout) == 0 ? OPTIONS_DONE : -errno;
+        return end_of_output();
 }
 
 static int print_version(void)
 {
         printf("dmiod " DMIO_VERSION "\n");
-        return fflush(stdout) == 0 ? OPTIONS_DONE : -errno;
+        return end_of_output();
 }
 
 static int add_override(struct options *options, const char *key, const char *value)
@@ -176,21 +187,25 @@ int options_init(struct options *options, int argc, char *argv[])
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
                 table[i].name = rows[i].name;
                 table[i].has_arg = rows[i].argument ? required_argument : no_argument;
-                table[i].val = rows[i].option;
+                /* Each its own, or getopt_long() would take the first that an abbreviation fits. */
+                table[i].val = rows[i].option + (rows[i].option == OPTION_KEY ? (int)i : 0);
         }
 
         opterr = 0;
         optind = 0;
         for (;;) {
-                int row = -1, option;
+                int option = getopt_long(argc, argv, ":", table, NULL);
 
-                option = getopt_long(argc, argv, ":", table, &row);
                 if (option < 0)
                         break;
 
                 r = 0;
                 switch (option) {
                 case OPTION_CONFIG:
+                        if (!*optarg) {
+                                fprintf(stderr, "dmiod: --config must name a file\n");
+                                return -EINVAL;
+                        }
                         free(options->config);
                         options->config = strdup(optarg);
                         r = options->config ? 0 : -ENOMEM;
@@ -205,21 +220,22 @@ int options_init(struct options *options, int argc, char *argv[])
                         return print_version();
                 case OPTION_HELP:
                         return print_help();
-                case OPTION_KEY:
-                        r = add_override(options, rows[row].name, optarg);
+                case OPTION_KEY ... OPTION_KEY + ARRAY_SIZE(rows) - 1:
+                        r = add_override(options, rows[option - OPTION_KEY].name, optarg);
                         break;
                 case ':':
                         fprintf(stderr, "dmiod: option '%s' needs a value\n", argv[optind - 1]);
                         return -EINVAL;
                 default:
                         /* Of a word of short options, getopt_long() tells the letter only. */
-                        if (optopt > OPTION_KEY)
+                        if (optopt >= OPTION_KEY + (int)ARRAY_SIZE(rows))
                                 fprintf(stderr, "dmiod: option '-%c' is not known\n", optopt);
                         else if (optopt > 0)
                                 fprintf(stderr, "dmiod: option '%s' takes no value\n",
                                         argv[optind - 1]);
                         else
-                                fprintf(stderr, "dmiod: option '%s' is not known\n",
+                                fprintf(stderr,
+                                        "dmiod: option '%s' is not known, or could be several\n",
                                         argv[optind - 1]);
                         return -EINVAL;
                 }
