@@ -122,6 +122,7 @@ static json_t *call(int fd, json_t *message, const int *fds, unsigned int n_fds)
         if (json_object_get(reply, "error")) {
                 json_dumpf(reply, stderr, JSON_COMPACT);
                 fprintf(stderr, "\n");
+                json_decref(reply);
                 exit(3);
         }
         parameters = json_incref(json_object_get(reply, "parameters"));
