@@ -49,8 +49,9 @@ def fields(member):
             continue
         if ':' in code:
             name, _, kind = code.partition(':')
-            result += '*%s*: %s\n\t%s\n\n' % (plain(name), plain(kind.strip()),
-                                             plain((before + words).strip()))
+            result += '*%s*: %s\n' % (plain(name), plain(kind.strip()))
+            words = (before + words).strip()
+            result += '\t%s\n\n' % plain(words) if words else '\n'
         before = ''
     return result
 
