@@ -109,10 +109,13 @@ expect "it stops" stop_dmiod
 
 # --- dmiod.conf(5)
 mapfile -d '' -t blocks < <(typed blocks "$MAN/dmiod.conf.5.scd" EXAMPLES)
-expect_eq "dmiod.conf(5) has two examples" "${#blocks[@]}" 2
+expect_eq "dmiod.conf(5) has three examples" "${#blocks[@]}" 3
 printf '%s' "${blocks[0]}" >"$WORK/example.conf"
 expect "dmiod.conf(5): the example is right" "$DMIOD" --check --config="$WORK/example.conf"
-expect_match "dmiod.conf(5): --check" "${blocks[1]}" "dmiod --check && *"
+expect "dmiod.conf(5): --check" bash -ec "${blocks[1]/--check/--check --config=$WORK/example.conf}"
+expect_eq "dmiod.conf(5): reload, which the unit knows" "${blocks[2]}" "systemctl reload dmiod
+"
+expect "it does" grep -q '^ExecReload=' "$DMIO_SOURCE/systemd/dmiod.service.in"
 expect "and so is what is installed" "$DMIOD" --check --config="$DMIO_BUILD/systemd/dmiod.conf"
 # The defaults that it shows can be said as they stand.
 sed 's/^#\([a-z-]* = \)/\1/; s/^#\[/[/; s/alice, 1001/root, 1001/; s/^groups = .*/groups = root/' \
