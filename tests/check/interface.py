@@ -30,11 +30,11 @@ class Types:
         self.types = {m.name: m.words() for m in members if m.kind == 'type'}
 
     def check(self, words, value, where=''):
-        """The parameters of the first pair of brackets of @words; raises ValueError."""
-        rest = self._struct(list(words), value, where)
-        return rest
+        """The first pair of brackets of @words, for the object @value; raises ValueError."""
+        self._struct(list(words), value, where)
 
     def _struct(self, words, value, where):
+        """Without a value it is only stepped over. Returns what is left of @words."""
         known = set()
         assert words.pop(0) == '('
         while words[0] != ')':

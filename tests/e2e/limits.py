@@ -3,44 +3,15 @@
 when it is; and what a reload changes for who is there already: limits below what is used, a device
 that is taken away, keys that are read at the start only, and a file that is wrong."""
 
-import json
 import os
 import signal
 import subprocess
-import sys
-import traceback
 
-from client import (MOUNT, PID, WORK, Connection, daemon_fds, expect, expect_eq, image, ok, region,
-                    wait_for)
+from client import (MOUNT, PID, WORK, Connection, as_user, daemon_fds, expect, expect_eq, image, ok,
+                    region, wait_for)
 
 OTHER = 65534
 BUILD = os.environ['DMIO_BUILD']
-
-
-def as_user(function, *arguments):
-    """Runs it as the other user, and returns what it returns (as JSON)."""
-    read_end, write_end = os.pipe()
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(read_end)
-            os.setgroups([])
-            os.setresgid(OTHER, OTHER, OTHER)
-            os.setresuid(OTHER, OTHER, OTHER)
-            answer = {'result': function(*arguments)}
-        except BaseException:   # pylint: disable=broad-except
-            answer = {'trouble': traceback.format_exc()}
-        with os.fdopen(write_end, 'w') as pipe:
-            json.dump(answer, pipe)
-        os._exit(0)
-    os.close(write_end)
-    with os.fdopen(read_end) as pipe:
-        answer = json.load(pipe)
-    os.waitpid(pid, 0)
-    if 'trouble' in answer:
-        raise AssertionError(answer['trouble'])
-    return answer['result']
 
 
 # --- each limit: what is allowed just so, then one more, whose reply is returned
@@ -148,7 +119,7 @@ with open(WORK + '/dmiod.conf') as conf:
             VALUES[key] = value.strip()
 image('granted.img', 64 << 20)
 root = Connection()
-as_user(run_case, exports)     # what the first use of anything leaves open does not count
+as_user(OTHER, run_case, exports)     # what the first use of anything leaves open does not count
 wait_for('it ends', lambda: root.call('ListClients')['clients'] == [])
 fds = daemon_fds()
 
@@ -156,11 +127,14 @@ table = subprocess.run([BUILD + '/daemon/print-keys', 'limits'], stdout=subproce
 for line in table.stdout.decode().splitlines():
     key, name = line.split('\t')
     expect('%s has a case' % key, name in globals())
-    expect_eq('%s is reached' % key, as_user(run_case, globals()[name]),
+    expect_eq('%s is reached' % key, as_user(OTHER, run_case, globals()[name]),
               ['LimitReached', name, int(VALUES[key])])
     wait_for('nothing of it is left', nobody_is_there)
-as_user(run_case, monitors)
+as_user(OTHER, run_case, monitors)
 wait_for('they can be there again', nobody_is_there)
+for function in message, nesting, descriptors:
+    expect_eq('root is bound by the size of messages, too: ' + function.__name__,
+              run_case(function)[:2], ['LimitReached', function.__name__])
 watchers = [Connection() for _ in range(3)]
 for watcher in watchers:
     watcher.send('Monitor', more=True)
@@ -228,27 +202,27 @@ def close(*names):
         c.call('CloseClient', {'name': name})
 
 
-as_user(settle)
+as_user(OTHER, settle)
 lowered = before.replace('clients-per-uid = 3', 'clients-per-uid = 2') \
                 .replace('pages-per-uid = 100', 'pages-per-uid = 50') \
                 .replace('users = 65534', 'users = 65532')
 reload(lowered)
-found = as_user(look, MOUNT + '/l0/vol')
+found = as_user(OTHER, look, MOUNT + '/l0/vol')
 expect_eq('limits below what is used: nothing more', [found['open'], found['get']], [2, 50])
 expect_eq('what is there stays, and can be given back', found['put'], 'ok')
 expect_eq('a device taken away cannot be named any more', [found['io'], found['export']],
           ['NoSuchDevice'] * 2)
 expect_eq('an export of it goes on', [found['write'], found['read']], [5, 'still'])
-expect_eq('a client less is not enough', as_user(lambda: [close('l1'), Connection().refusal(
+expect_eq('a client less is not enough', as_user(OTHER, lambda: [close('l1'), Connection().refusal(
     'OpenClient', {'name': 'l3', 'pages': 0}).parameters['value']][1]), 2)
-as_user(close, 'l2')
-expect_eq('below the limit there is room', as_user(lambda: Connection().call(
+as_user(OTHER, close, 'l2')
+expect_eq('below the limit there is room', as_user(OTHER, lambda: Connection().call(
     'OpenClient', {'name': 'l3', 'pages': 0})['client']['name']), 'l3')
 reload(before)
 expect_eq('given back, it can be named again',
-          as_user(lambda: Connection().call('Io', {'client': 'l0', 'op': 'read', 'regions': [
+          as_user(OTHER, lambda: Connection().call('Io', {'client': 'l0', 'op': 'read', 'regions': [
               region('granted', 0, 1)]})['error_bits']), '0x0')
-as_user(close, 'l0')
+as_user(OTHER, close, 'l0')
 
 text = reload(before + '[daemon]\nqueues = 7\nmount = /elsewhere\nspin-us = 1\n')
 expect('what is read at the start only is named, but not what the command line overrides',
@@ -281,9 +255,9 @@ for what, text in (('an unknown key', before + 'colour = red\n'),
     wait_for('%s is named' % what, has_complained)
     expect(what + ': with file and line', '%s/dmiod.conf:%d: ' % (WORK, len(text.splitlines()))
            in '\n'.join(lines), lines)
-    expect_eq(what + ': nothing of the file counts', as_user(run_case, clients)[2], 3)
+    expect_eq(what + ': nothing of the file counts', as_user(OTHER, run_case, clients)[2], 3)
 os.unlink(WORK + '/dmiod.conf')
 os.kill(PID, signal.SIGHUP)
 wait_for('a file that is gone is an error, too', lambda: 'No such file' in log.read())
-expect_eq('and changes nothing', as_user(run_case, clients)[2], 3)
+expect_eq('and changes nothing', as_user(OTHER, run_case, clients)[2], 3)
 ok('the daemon goes on')
