@@ -507,6 +507,67 @@ static void a_user_service_lives_below_the_xdg_folders(void **state)
         config_free(config);
 }
 
+static unsigned int queues_by_default(void)
+{
+        struct config *config = NULL;
+        char *message = NULL;
+        unsigned int queues;
+
+        if (config_load(NULL, true, &config, &message) < 0)
+                fail_msg("%s", message);
+        queues = config->queues;
+        config_free(config);
+        return queues;
+}
+
+static void the_default_file_need_not_be_there(void **state)
+{
+        const struct fixture *f = *state;
+        struct config *config = NULL;
+        char folder[128], file[160];
+        char *message = NULL;
+
+        setenv("XDG_CONFIG_HOME", f->folder, 1);
+        unsetenv("HOME");
+        assert_int_equal(queues_by_default(), 0);
+
+        /* Its folder of fragments may be there without it. */
+        (void)snprintf(folder, sizeof(folder), "%s/dmiod", f->folder);
+        assert_int_equal(mkdir(folder, 0700), 0);
+        (void)snprintf(file, sizeof(file), "%s/dmiod.conf.d", folder);
+        assert_int_equal(mkdir(file, 0700), 0);
+        (void)snprintf(file, sizeof(file), "%s/dmiod.conf.d/a.conf", folder);
+        write_file(file, "[daemon]\nqueues = 2\n");
+        assert_int_equal(queues_by_default(), 2);
+        assert_int_equal(unlink(file), 0);
+        (void)snprintf(file, sizeof(file), "%s/dmiod.conf", folder);
+        write_file(file, "[daemon]\nqueues = 3\n");
+        assert_int_equal(queues_by_default(), 3);
+
+        /* A variable that is no absolute path does not count, and without a home there is none. */
+        setenv("XDG_CONFIG_HOME", "relative", 1);
+        assert_int_equal(queues_by_default(), 0);
+        unsetenv("XDG_CONFIG_HOME");
+        assert_int_equal(queues_by_default(), 0);
+        setenv("HOME", f->folder, 1);
+        assert_int_equal(queues_by_default(), 0);
+        (void)snprintf(file, sizeof(file), "%s/.config", f->folder);
+        assert_int_equal(symlink(f->folder, file), 0);
+        assert_int_equal(queues_by_default(), 3);
+
+        /* If it is there it must be a file, and be right. */
+        (void)snprintf(file, sizeof(file), "%s/dmiod.conf", folder);
+        write_file(file, "[daemon]\nqueues = x\n");
+        assert_true(config_load(NULL, true, &config, &message) < 0);
+        assert_non_null(strstr(message, "/dmiod/dmiod.conf:2: queues"));
+        free(message);
+        assert_int_equal(unlink(file), 0);
+        assert_int_equal(mkdir(file, 0700), 0);
+        assert_true(config_load(NULL, true, &config, &message) < 0);
+        assert_non_null(strstr(message, "folder"));
+        free(message);
+}
+
 static void the_command_line_may_be_relative(void **state)
 {
         struct config *config = NULL;
@@ -574,6 +635,7 @@ int main(void)
                 TEST(links_are_followed),
                 TEST(what_is_needed_for_the_mount_is_not_in_it),
                 TEST(a_user_service_lives_below_the_xdg_folders),
+                TEST(the_default_file_need_not_be_there),
                 TEST(the_command_line_may_be_relative),
                 TEST(a_reload_keeps_what_is_fixed),
         };
