@@ -32,10 +32,10 @@ def comment(member):
 
 
 def signature(member):
-    """In one paragraph, which is filled."""
+    """In one paragraph, which is filled; errors have a space there, methods have not."""
     text = ' '.join(member.signature.split()).replace('( ', '(').replace(' )', ')')
-    return '*%s* %s\n\n' % (plain(member.name), plain(text)) if text[0] != '(' else \
-        '*%s*%s\n\n' % (plain(member.name), plain(text))
+    space = ' ' if member.kind == 'error' else ''
+    return '*%s*%s%s\n' % (plain(member.name), space, plain(text))
 
 
 def fields(member):
@@ -58,11 +58,12 @@ def fields(member):
 
 def describe(member):
     if member.kind == 'error':
-        return '*%s* %s\n\t%s\n\n' % (member.name, plain(member.signature), comment(member).strip())
+        words = comment(member).strip()
+        return signature(member) + ('\t%s\n\n' % words if words else '\n')
     text = '## %s\n\n' % member.name
     if '#' in member.signature:
         return text + comment(member) + fields(member)
-    return text + signature(member) + comment(member)
+    return text + signature(member) + '\n' + comment(member)
 
 
 def main(page, text):

@@ -29,7 +29,7 @@ class Member:
     def words(self):
         """Of the signature, without comments."""
         text = re.sub('#.*', '', self.signature)
-        return re.findall(r'->|\[\]|[A-Za-z_][A-Za-z0-9_.]*|[(),:?]', text)
+        return re.findall(r'->|\[\]|\[string\]|[A-Za-z_][A-Za-z0-9_.]*|[(),:?]', text)
 
 
 def split(comment):

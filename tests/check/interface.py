@@ -65,9 +65,10 @@ class Types:
         word = words.pop(0)
         if word == '?':
             return self._type(words, value, where, present and value is not None)
-        if word == '[]':
+        if word in ('[]', '[string]'):
             rest = self._type(list(words), None, where)
-            for item in value if present else ():
+            items = () if not present else value.values() if word == '[string]' else value
+            for item in items:
                 self._type(list(words), item, where + '[]', True)
             return rest
         if word == '(' and words[1] in (',', ')'):
