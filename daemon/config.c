@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Reading files. inih splits lines into keys and values; sections are recognized here as the
- * lines go by, because an empty section, and a [device] that comes twice, would otherwise pass
- * unnoticed. The first thing that is wrong is what the caller is told; nothing after it counts.
+ * Reading files. inih splits lines into keys and values; the lines are read and sections recognized
+ * here, because much would otherwise pass unnoticed: an empty section, a [device] that comes twice,
+ * what stands behind a bracket, a NUL. The first thing that is wrong is what the caller is told;
+ * nothing after it counts.
  */
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ini.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "config-keys.h"
 #include "config-value.h"
@@ -23,6 +27,9 @@
 
 #define SYSTEM_CONFIG_FILE "/etc/dmiod/dmiod.conf"
 #define USER_CONFIG_FILE "$XDG_CONFIG_HOME/dmiod/dmiod.conf"
+
+/* Bytes of a file: whatever is larger has been named by mistake. */
+#define FILE_SIZE_MAX (1024 * 1024)
 
 static struct device_grant *device_grant_free(struct device_grant *grant)
 {
@@ -79,10 +86,13 @@ struct parser {
         const char *path;
         FILE *file;
         unsigned int line;
-        bool continued;             /* this line begins with a space */
-        char *section;              /* what stands in its brackets, or NULL */
-        unsigned int section_line;  /* where it begins */
-        struct device_grant *grant; /* if it is a [device] */
+        bool continued;                                 /* this line begins with a space */
+        char *section;                                  /* what stands in its brackets, or NULL */
+        unsigned int section_line;                      /* where it begins */
+        struct device_grant *grant;                     /* if it is a [device] */
+        size_t size;                                    /* bytes so far */
+        unsigned int key_lines[CONFIG_KEYS_MAX];        /* where each key has been set, from 1 */
+        unsigned int device_key_lines[_DEVICE_KEY_MAX]; /* in this section */
         int error;
         unsigned int error_line;
         char *message;
@@ -138,6 +148,7 @@ static void parser_begin_device(struct parser *parser, const char *name)
         }
         list_append(&parser->config->devices, &grant->link);
         parser->grant = grant;
+        memset(parser->device_key_lines, 0, sizeof(parser->device_key_lines));
         grant->name = strdup(name);
         if (!grant->name)
                 parser->error = -ENOMEM;
@@ -163,34 +174,65 @@ static void parser_begin_section(struct parser *parser, const char *name, size_t
         }
 }
 
+/* A line that begins with a bracket. */
+static void parser_on_bracket(struct parser *parser, const char *line)
+{
+        const char *end = strchr(line, ']');
+        const char *behind;
+
+        if (!end)
+                return; /* which inih refuses */
+        behind = end + 1 + strspn(end + 1, " \t\r\n");
+        if (*behind && *behind != ';' && *behind != '#')
+                parser_fail(parser, parser->line, "something stands behind a section's bracket");
+        else
+                parser_begin_section(parser, line + 1, (size_t)(end - line - 1));
+}
+
+/* Like fgets(), but a NUL, which would hide the rest of its line, and too much of anything are
+ * errors. */
+static bool parser_get_line(struct parser *parser, char *buffer, size_t size)
+{
+        size_t length = 0;
+        int c = 0;
+
+        while (c != '\n' && (c = getc_unlocked(parser->file)) != EOF) {
+                if (length == 0)
+                        parser->line++;
+                if (++parser->size > FILE_SIZE_MAX)
+                        parser_fail(parser, parser->line, "the file is larger than %d bytes",
+                                    FILE_SIZE_MAX);
+                else if (c == '\0')
+                        parser_fail(parser, parser->line, "the line has a NUL byte");
+                else if (length + 1 >= size)
+                        parser_fail(parser, parser->line, "the line is longer than %zu bytes",
+                                    size - 2);
+                else
+                        buffer[length++] = (char)c;
+                if (parser->error < 0)
+                        return false;
+        }
+        if (ferror(parser->file))
+                parser_fail(parser, parser->line + 1, "cannot be read: %m");
+        buffer[length] = '\0';
+        return length > 0 && parser->error == 0;
+}
+
 /* What inih reads lines with. */
 static char *parser_read_line(char *buffer, int size, void *userdata)
 {
+        static const char bom[] = "\xef\xbb\xbf"; /* which some editors put before the first line */
         struct parser *parser = userdata;
-        size_t length;
+        const char *line = buffer;
 
-        if (parser->error < 0)
+        if (parser->error < 0 || !parser_get_line(parser, buffer, (size_t)size))
                 return NULL;
-        if (!fgets(buffer, size, parser->file)) {
-                if (ferror(parser->file))
-                        parser_fail(parser, parser->line + 1, "cannot be read: %m");
-                return NULL;
-        }
+        if (parser->line == 1 && strncmp(line, bom, strlen(bom)) == 0)
+                line += strlen(bom);
 
-        parser->line++;
-        length = strlen(buffer);
-        if ((length == 0 || buffer[length - 1] != '\n') && !feof(parser->file)) {
-                parser_fail(parser, parser->line, "the line is longer than %d bytes", size - 2);
-                return NULL;
-        }
-
-        parser->continued = buffer[0] == ' ' || buffer[0] == '\t';
-        if (buffer[0] == '[') {
-                char *end = strchr(buffer, ']');
-
-                if (end)
-                        parser_begin_section(parser, buffer + 1, (size_t)(end - buffer - 1));
-        }
+        parser->continued = line[0] == ' ' || line[0] == '\t';
+        if (line[0] == '[')
+                parser_on_bracket(parser, line);
         return parser->error < 0 ? NULL : buffer;
 }
 
@@ -199,8 +241,6 @@ static int device_set(struct device_grant *grant, enum device_key key, const cha
 {
         switch (key) {
         case DEVICE_KEY_PATH:
-                if (grant->path)
-                        return value_reject(ret_reason, "is given twice");
                 return value_parse_path(value, PATH_MAX - 1, &grant->path, ret_reason);
         case DEVICE_KEY_USERS:
                 return value_parse_users(value, &grant->users, &grant->n_users, ret_reason);
@@ -213,6 +253,27 @@ static int device_set(struct device_grant *grant, enum device_key key, const cha
         }
 }
 
+/* A key counts once in a file, but that a list may have several lines. */
+static bool parser_check_line(struct parser *parser, const char *name, const char *value,
+                              unsigned int *line, bool is_list)
+{
+        if (parser->continued && !is_list)
+                parser_fail(parser, parser->line,
+                            "a line that begins with a space goes on with the one before it, and "
+                            "%s has one line only",
+                            name);
+        else if (*line > 0 && !parser->continued)
+                parser_fail(parser, parser->line, "%s is given twice, here and in line %u", name,
+                            *line);
+        else if (strstr(value, " #") || strstr(value, "\t#"))
+                parser_fail(parser, parser->line,
+                            "%s has a '#' behind a space, but a comment behind a value begins with "
+                            "';'",
+                            name);
+        *line = parser->line;
+        return parser->error == 0;
+}
+
 /* What inih calls for every key: 1 to go on, 0 for an error. */
 static int parser_on_key(void *userdata, const char *section, const char *name, const char *value)
 {
@@ -220,6 +281,8 @@ static int parser_on_key(void *userdata, const char *section, const char *name, 
         enum device_key device_key = _DEVICE_KEY_INVALID;
         const struct config_key *key = NULL;
         DMIO_CLEANUP(freep) char *reason = NULL;
+        unsigned int *line;
+        bool is_list;
         int r;
 
         if (parser->error < 0)
@@ -244,14 +307,11 @@ static int parser_on_key(void *userdata, const char *section, const char *name, 
                             parser->section);
                 return 0;
         }
-        if (parser->continued && device_key != DEVICE_KEY_USERS &&
-            device_key != DEVICE_KEY_GROUPS) {
-                parser_fail(parser, parser->line,
-                            "a line that begins with a space goes on with the one before it, and "
-                            "%s has one line only",
-                            name);
+        line = key ? &parser->key_lines[config_key_index(key)]
+                   : &parser->device_key_lines[device_key];
+        is_list = device_key == DEVICE_KEY_USERS || device_key == DEVICE_KEY_GROUPS;
+        if (!parser_check_line(parser, name, value, line, is_list))
                 return 0;
-        }
 
         r = key ? config_set_key(parser->config, key, value, &reason)
                 : device_set(parser->grant, device_key, value, &reason);
@@ -262,18 +322,44 @@ static int parser_on_key(void *userdata, const char *section, const char *name, 
         return r == 0;
 }
 
+/*
+ * NULL in *@ret if there is none and need not be one. Returns 0 or a negative errno with a message.
+ * A pipe is refused, because the main loop would wait for who writes to it; a device has nothing
+ * that could be read (/dev/null), or is refused for its first NUL or by EAGAIN.
+ */
+static int open_file(const char *path, bool must_exist, FILE **ret, char **ret_message)
+{
+        DMIO_CLEANUP(close_fdp) int fd = -EBADF;
+        struct stat st;
+
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        if (fd < 0 && errno == ENOENT && !must_exist) {
+                *ret = NULL;
+                return 0;
+        }
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return value_reject(ret_message, "%s: %m", path);
+        if (S_ISDIR(st.st_mode))
+                return value_reject(ret_message, "%s: is a folder, not a file", path);
+        if (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode))
+                return value_reject(ret_message, "%s: is not a regular file", path);
+
+        *ret = fdopen(fd, "r");
+        if (!*ret)
+                return -ENOMEM;
+        (void)DMIO_TAKE_FD(fd);
+        return 0;
+}
+
 static int load_file(struct config *config, const char *path, bool must_exist, char **ret_message)
 {
         DMIO_CLEANUP(fclosep) FILE *file = NULL;
         struct parser parser = { .config = config, .path = path };
-        int syntax;
+        int syntax, r;
 
-        file = fopen(path, "re");
-        if (!file) {
-                if (errno == ENOENT && !must_exist)
-                        return 0;
-                return value_reject(ret_message, "%s: %m", path);
-        }
+        r = open_file(path, must_exist, &file, ret_message);
+        if (r < 0 || !file)
+                return r;
 
         parser.file = file;
         syntax = ini_parse_stream(parser_read_line, &parser, parser_on_key, &parser);

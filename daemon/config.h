@@ -3,8 +3,8 @@
 
 /*
  * The configuration: what the command line, /etc/dmiod/dmiod.conf and dmiod.conf.d/ say. One table
- * of keys (config.c) gives names, types, defaults and ranges to the parser, to --help and to the
- * manual.
+ * of keys (config-keys.c) gives names, types, defaults and ranges to the parser, to --help and to
+ * the manual.
  *
  * A configuration is read as a whole or not at all: the first wrong key, value or section is an
  * error that names file and line.
@@ -45,6 +45,7 @@ struct config {
         uint64_t limit_pages;       /* per uid */
         uint64_t limit_jobs;        /* per uid */
         uint64_t limit_requests;    /* per uid */
+        uint64_t limit_monitors;    /* per uid */
         uint64_t limit_message;     /* bytes of a message */
         uint64_t limit_nesting;     /* levels of a message */
         uint64_t limit_descriptors; /* of a message */
@@ -72,14 +73,16 @@ int config_load(const char *path, bool user, struct config **ret, char **ret_mes
 /* Set a key of the [daemon] section from the command line. Returns 0 or -EINVAL with a message. */
 int config_set(struct config *config, const char *key, const char *value, char **ret_message);
 
-/* Whether everything that has no default of its own is known now. Returns 0 or -EINVAL. */
+/*
+ * Whether everything that has no default of its own is known now, and what is needed to serve the
+ * mount is not in it. Returns 0 or -EINVAL.
+ */
 int config_check(const struct config *config, char **ret_message);
 
 /*
- * Some keys are read at the start only. Give @config the values of @running for them; the first one
- * that @config wanted to change is returned, or NULL. -ENOMEM leaves @config of no use.
+ * Some keys are read at the start only. Give @config the values of @running for them; the names of
+ * those that @config wanted to change are returned as one text, to be freed, or NULL. -ENOMEM
+ * leaves
+ * @config of no use.
  */
-int config_keep_fixed(struct config *config, const struct config *running, const char **ret_key);
-
-/* The keys with their types, defaults and meanings, for --help. */
-void config_print_keys(FILE *stream);
+int config_keep_fixed(struct config *config, const struct config *running, char **ret_keys);

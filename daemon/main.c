@@ -23,6 +23,10 @@ static int run(const struct options *options)
                 log_error("%s", message ?: strerrordesc_np(-r));
                 return EXIT_FAILURE;
         }
+        if (options->check) {
+                config_free(config);
+                return EXIT_SUCCESS;
+        }
         log_set_level(config->log_level);
 
         r = manager_new(options, config, &manager);

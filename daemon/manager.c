@@ -113,7 +113,7 @@ static void reload(struct manager *manager)
 {
         DMIO_CLEANUP(config_freep) struct config *config = NULL;
         DMIO_CLEANUP(freep) char *message = NULL;
-        const char *fixed = NULL;
+        DMIO_CLEANUP(freep) char *fixed = NULL;
         struct config *old;
         int r;
 
@@ -125,7 +125,7 @@ static void reload(struct manager *manager)
                 return;
         }
         if (fixed)
-                log_warning("'%s' has another value now, which the next start will use", fixed);
+                log_warning("Changed, but read at the start only: %s", fixed);
 
         old = manager->config;
         manager->config = DMIO_TAKE(config);

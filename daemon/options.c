@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config-keys.h"
 #include "options.h"
 #include "util/cleanup.h"
 #include "util/macros.h"
@@ -13,11 +14,13 @@
 enum {
         OPTION_CONFIG = 1, /* below the characters, where short options would be */
         OPTION_USER,
+        OPTION_CHECK,
         OPTION_VERSION,
         OPTION_HELP,
-        OPTION_KEY, /* a key of the configuration, from here on */
+        OPTION_KEY, /* a key of the configuration: with the number of its row, from here on */
 };
 
+/* What a key of [daemon] does is said in its table. */
 static const struct {
         const char *name;
         const char *argument;
@@ -25,42 +28,99 @@ static const struct {
         const char *help;
 } rows[] = {
         { "config", "FILE", OPTION_CONFIG, "read this configuration, and FILE.d/*.conf" },
-        { "mount", "DIR", OPTION_KEY, "where the exports appear" },
-        { "control", "SOCKET", OPTION_KEY, "the control socket" },
-        { "state", "DIR", OPTION_KEY, "the folder of what lasts" },
+        { "mount", "DIR", OPTION_KEY, NULL },
+        { "control", "SOCKET", OPTION_KEY, NULL },
+        { "state", "DIR", OPTION_KEY, NULL },
         { "user", NULL, OPTION_USER, "run for one user, below the XDG directories" },
-        { "backend", "NAME", OPTION_KEY, "how I/O is done: uring, threads or memory" },
-        { "queues", "N", OPTION_KEY, "threads that serve the mount" },
-        { "max-pages", "N", OPTION_KEY, "pages that may be reserved" },
-        { "log-level", "LEVEL", OPTION_KEY, "error, warning, notice, info or debug" },
+        { "backend", "NAME", OPTION_KEY, NULL },
+        { "queues", "N", OPTION_KEY, NULL },
+        { "max-pages", "N", OPTION_KEY, NULL },
+        { "log-level", "LEVEL", OPTION_KEY, NULL },
+        { "check", NULL, OPTION_CHECK,
+          "read the configuration, say what is wrong with it, and end" },
         { "version", NULL, OPTION_VERSION, "print the version" },
         { "help", NULL, OPTION_HELP, "print this" },
 };
 
+bool options_describe(size_t index, struct option_text *ret)
+{
+        if (index >= ARRAY_SIZE(rows))
+                return false;
+
+        *ret = (struct option_text){
+                .name = rows[index].name,
+                .argument = rows[index].argument,
+                .help = rows[index].help ?: config_find_key("daemon", rows[index].name)->help,
+        };
+        return true;
+}
+
+static void print_keys(void)
+{
+        const struct config_key *key;
+        const char *section = "";
+
+        for (size_t i = 0; (key = config_key_at(i)); i++) {
+                char type[64];
+
+                if (strcmp(section, key->section) != 0) {
+                        section = key->section;
+                        printf("[%s]\n", section);
+                }
+                config_key_describe_type(key, type, sizeof(type));
+                printf("  %-20s %s (%s", key->name, key->help, type);
+                if (key->value)
+                        printf("; default %s", key->value);
+                if (key->user_value)
+                        printf(", with --user %s", key->user_value);
+                printf(")\n");
+        }
+
+        printf("[device NAME]\n");
+        for (int i = 0; i < _DEVICE_KEY_MAX; i++) {
+                const struct device_key_text *text = config_device_key_text(i);
+
+                printf("  %-20s %s (%s)\n", text->name, text->help, text->type);
+        }
+}
+
+static int end_of_output(void)
+{
+        int r;
+
+        if (fflush(stdout) == 0)
+                return OPTIONS_DONE;
+        r = -errno;
+        fprintf(stderr, "dmiod: standard output: %s\n", strerrordesc_np(-r));
+        return r;
+}
+
 static int print_help(void)
 {
+        struct option_text text;
+
         printf("Usage: dmiod [OPTION...]\n"
                "\n"
                "Region I/O in user space: serves the exports of its clients as files.\n"
                "\n");
-        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        for (size_t i = 0; options_describe(i, &text); i++) {
                 char left[40];
 
-                (void)snprintf(left, sizeof(left), "--%s%s%s", rows[i].name,
-                               rows[i].argument ? "=" : "", rows[i].argument ?: "");
-                printf("  %-20s %s\n", left, rows[i].help);
+                (void)snprintf(left, sizeof(left), "--%s%s%s", text.name, text.argument ? "=" : "",
+                               text.argument ?: "");
+                printf("  %-20s %s\n", left, text.help);
         }
         printf("\n"
                "Keys of the configuration, which the command line overrides:\n"
                "\n");
-        config_print_keys(stdout);
-        return fflush(stdout) == 0 ? OPTIONS_DONE : -errno;
+        print_keys();
+        return end_of_output();
 }
 
 static int print_version(void)
 {
         printf("dmiod " DMIO_VERSION "\n");
-        return fflush(stdout) == 0 ? OPTIONS_DONE : -errno;
+        return end_of_output();
 }
 
 static int add_override(struct options *options, const char *key, const char *value)
@@ -127,21 +187,25 @@ int options_init(struct options *options, int argc, char *argv[])
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
                 table[i].name = rows[i].name;
                 table[i].has_arg = rows[i].argument ? required_argument : no_argument;
-                table[i].val = rows[i].option;
+                /* Each its own, or getopt_long() would take the first that an abbreviation fits. */
+                table[i].val = rows[i].option + (rows[i].option == OPTION_KEY ? (int)i : 0);
         }
 
         opterr = 0;
         optind = 0;
         for (;;) {
-                int row = -1, option;
+                int option = getopt_long(argc, argv, ":", table, NULL);
 
-                option = getopt_long(argc, argv, ":", table, &row);
                 if (option < 0)
                         break;
 
                 r = 0;
                 switch (option) {
                 case OPTION_CONFIG:
+                        if (!*optarg) {
+                                fprintf(stderr, "dmiod: --config must name a file\n");
+                                return -EINVAL;
+                        }
                         free(options->config);
                         options->config = strdup(optarg);
                         r = options->config ? 0 : -ENOMEM;
@@ -149,25 +213,29 @@ int options_init(struct options *options, int argc, char *argv[])
                 case OPTION_USER:
                         options->user = true;
                         break;
+                case OPTION_CHECK:
+                        options->check = true;
+                        break;
                 case OPTION_VERSION:
                         return print_version();
                 case OPTION_HELP:
                         return print_help();
-                case OPTION_KEY:
-                        r = add_override(options, rows[row].name, optarg);
+                case OPTION_KEY ... OPTION_KEY + ARRAY_SIZE(rows) - 1:
+                        r = add_override(options, rows[option - OPTION_KEY].name, optarg);
                         break;
                 case ':':
                         fprintf(stderr, "dmiod: option '%s' needs a value\n", argv[optind - 1]);
                         return -EINVAL;
                 default:
                         /* Of a word of short options, getopt_long() tells the letter only. */
-                        if (optopt > OPTION_KEY)
+                        if (optopt >= OPTION_KEY + (int)ARRAY_SIZE(rows))
                                 fprintf(stderr, "dmiod: option '-%c' is not known\n", optopt);
                         else if (optopt > 0)
                                 fprintf(stderr, "dmiod: option '%s' takes no value\n",
                                         argv[optind - 1]);
                         else
-                                fprintf(stderr, "dmiod: option '%s' is not known\n",
+                                fprintf(stderr,
+                                        "dmiod: option '%s' is not known, or could be several\n",
                                         argv[optind - 1]);
                         return -EINVAL;
                 }

@@ -15,6 +15,7 @@
 struct options {
         char *config; /* NULL: the default file */
         bool user;
+        bool check; /* --check: read the configuration, and nothing else */
         struct {
                 const char *key;
                 char *value;
@@ -34,6 +35,15 @@ enum {
 int options_init(struct options *options, int argc, char *argv[]);
 
 void options_deinit(struct options *options);
+
+struct option_text {
+        const char *name;
+        const char *argument; /* what its value is called, or NULL */
+        const char *help;
+};
+
+/* The options in the order of --help; false behind the last one. */
+bool options_describe(size_t index, struct option_text *ret);
 
 /* The configuration that the command line asks for: files, then what overrides them. */
 int options_load(const struct options *options, struct config **ret, char **ret_message);

@@ -8,6 +8,7 @@
  * socket and that queue, for as long as it likes, and loses the oldest events.
  */
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "config.h"
@@ -16,6 +17,7 @@
 #include "control/methods.h"
 #include "control/varlink.h"
 #include "model/event.h"
+#include "model/quota.h"
 #include "util/list.h"
 
 /* Events sent in one go, so that others get their turn. */
@@ -36,6 +38,7 @@ static void monitor_end(struct monitor *monitor, json_t *answer)
         event_watcher_deinit(&monitor->watcher);
         (void)sd_event_source_disable_unref(monitor->source);
         free(monitor);
+        quota_release(call->model, call->peer->uid, QUOTA_MONITORS, 1);
         call->listener = NULL;
         call->listener_data = NULL;
         call_answer(call, answer);
@@ -113,25 +116,15 @@ static const struct call_listener monitor_listener = {
         .stop = monitor_stop,
 };
 
-void method_monitor(struct call *call)
+/* Returns 0 or a negative errno. */
+static int monitor_new(struct call *call)
 {
         struct monitor *monitor;
         int r;
 
-        if (!call->more || call->oneway) {
-                call_answer(call, error_expected_more());
-                return;
-        }
-        /* They would stay open for as long as the call lasts, which no limit allows for. */
-        if (call->descriptors.n > 0) {
-                call_answer(call, error_invalid_parameter("descriptors", "are not wanted here"));
-                return;
-        }
         monitor = calloc(1, sizeof(*monitor));
-        if (!monitor) {
-                call_answer(call, ERROR_NO_MEMORY);
-                return;
-        }
+        if (!monitor)
+                return -ENOMEM;
         monitor->call = call;
         r = sd_event_add_defer(worker_event(call->model->worker), &monitor->source, monitor_send,
                                monitor);
@@ -144,10 +137,38 @@ void method_monitor(struct call *call)
         if (r < 0) {
                 (void)sd_event_source_disable_unref(monitor->source);
                 free(monitor);
-                call_answer(call, error_internal(r));
-                return;
+                return r;
         }
         call->watch_peer = true;
         call->listener = &monitor_listener;
         call->listener_data = monitor;
+        return 0;
+}
+
+void method_monitor(struct call *call)
+{
+        uint64_t limit;
+        int r;
+
+        if (!call->more || call->oneway) {
+                call_answer(call, error_expected_more());
+                return;
+        }
+        /* They would stay open for as long as the call lasts, which no limit allows for. */
+        if (call->descriptors.n > 0) {
+                call_answer(call, error_invalid_parameter("descriptors", "are not wanted here"));
+                return;
+        }
+        r = quota_charge(call->model, call->peer->uid, QUOTA_MONITORS, 1, &limit);
+        if (r > 0) {
+                call_answer(call, error_limit_reached(quota_name(QUOTA_MONITORS), limit));
+                return;
+        }
+        if (r == 0) {
+                r = monitor_new(call);
+                if (r < 0)
+                        quota_release(call->model, call->peer->uid, QUOTA_MONITORS, 1);
+        }
+        if (r < 0)
+                call_answer(call, error_internal(r));
 }

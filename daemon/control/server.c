@@ -249,7 +249,8 @@ static int socket_is_served(const struct sockaddr_un *address)
         return errno == EAGAIN ? 1 : -errno; /* EAGAIN: its backlog is full */
 }
 
-/* The folder of the socket; the one above it must exist. */
+/* The folder of the socket, for everybody to pass, whatever our umask is; the one above must exist.
+ */
 static int make_folder(const char *path)
 {
         const char *slash = strrchr(path, '/');
@@ -260,7 +261,9 @@ static int make_folder(const char *path)
         folder = strndup(path, (size_t)(slash - path));
         if (!folder)
                 return -ENOMEM;
-        if (mkdir(folder, 0755) < 0 && errno != EEXIST)
+        if (mkdir(folder, 0755) < 0)
+                return errno == EEXIST ? 0 : -errno;
+        if (chmod(folder, 0755) < 0)
                 return -errno;
         return 0;
 }

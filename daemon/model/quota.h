@@ -14,11 +14,11 @@ enum quota {
         QUOTA_PAGES,
         QUOTA_JOBS,
         QUOTA_REQUESTS,
+        QUOTA_MONITORS,
         _QUOTA_MAX,
 };
 
-/* The name in errors and in the configuration: "clients", "exports", "connections", "pages",
- * "jobs", "requests". */
+/* The name in errors, and in the configuration (with "-per-uid"): "clients", "exports" ... */
 const char *quota_name(enum quota quota);
 
 /*

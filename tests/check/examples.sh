@@ -26,14 +26,15 @@ PATH=$PATH exec $cc -std=gnu17 -Wall -Wextra -Wshadow -Wstrict-prototypes -Werro
 END
 cat >"$WORK/bin/pkg-config" <<END
 #!/bin/sh
-exec $(command -v pkg-config) --define-variable=prefix="$stage$prefix" "\$@"
+case \$* in *libdmio*) set -- --define-variable=prefix="$stage$prefix" "\$@" ;; esac
+exec $(command -v pkg-config) "\$@"
 END
 chmod +x "$WORK"/bin/*
 for source in "$DMIO_SOURCE"/docs/examples/*.c; do
     name=$(basename "$source" .c)
-    line=$(sed -n 's/^ \* *\(cc .*libdmio)\)$/\1/p' "$source")
+    line=$(sed -n 's/^ \* *\(cc .*)\)$/\1/p' "$source")
     expect "$name says how to build it" test -n "$line"
-    (cd "${source%/*}" && PKG_CONFIG_PATH=${pc%/*} PATH=$WORK/bin:$PATH OUT=$WORK/$name bash -c "$line") ||
+    (cd "${source%/*}" && PKG_CONFIG_PATH=${pc%/*} PATH=$WORK/bin:$PATH OUT=$WORK/built-$name bash -c "$line") ||
         fail "$name: $line"
     ok "$name builds with the line in its comment"
     expect_not "$name includes nothing of its own" grep -q '^#include "' "$source"
@@ -113,3 +114,74 @@ for arguments in "" 8 x+1 "0+8 8" 0+99999999; do
     run own-loop "$a" $arguments </dev/null
     expect_eq "own-loop: usage, given '$arguments'" "$STATUS" 2
 done
+
+# --- control: the same from a shell, from Python and from C
+if [ "$(id -u)" != 0 ] || [ ! -c /dev/fuse ] || ! command -v socat jq >/dev/null; then
+    skip_case "control: needs root, /dev/fuse, socat and jq"
+    exit 0
+fi
+start_dmiod
+a=$(make_image 1M "with \"marks\" and \\.img") b=$(make_image 1M)
+expect "control.sh: it runs" "$DMIO_SOURCE/docs/examples/control.sh" "$CONTROL" "$a" "$b"
+client=$(sed -n 's/^client \(shell-[0-9]*\): 64 pages$/\1/p' "$WORK/expect.log")
+expect_eq "control.sh: it says what has become of it" "$(cat "$WORK/expect.log")" "client $client: 64 pages
+on A: hello from $client
+on B: hello from $client
+error bits 0x2, failed: [1]
+region 1: ENOSPC at sector 2048
+read back: a sector of text"
+expect_eq "control.sh: the text is on the image" "$(bytes_at "$a" 4096 16)" "a sector of text"
+expect_eq "control.sh: nothing is left" "$(ctl_ok ListClients | jq -c .clients)" "[]"
+expect_not "control.sh: it cannot go on without a device" \
+    "$DMIO_SOURCE/docs/examples/control.sh" "$CONTROL" "$a" "$WORK"
+expect_eq "control.sh: nothing is left then, either" "$(ctl_ok ListClients | jq -c .clients)" "[]"
+
+# As a user who has no more than what he may open.
+chmod 666 "$a" "$b"
+cp "$DMIO_SOURCE/docs/examples/control.py" "$EXAMPLES/example-control" "$WORK"
+chmod 755 "$WORK/control.py" "$WORK/example-control"
+short=$(make_image 4K)
+chmod 666 "$short"
+control() {
+    local program=$1
+    shift
+    STATUS=0
+    as_nobody "$program" "$CONTROL" "$@" >"$WORK/said" 2>&1 || STATUS=$?
+}
+python=$(command -v /usr/bin/python3 || command -v python3)
+control_py() {
+    STATUS=0
+    as_nobody "$python" "$WORK/control.py" "$@" >"$WORK/said" 2>&1 || STATUS=$?
+}
+control_py "$CONTROL" "$a" "$b"
+expect_eq "control.py: all have it" "$STATUS" 0
+expect "control.py: it says so" said "$b: written"
+expect_match "control.py: Monitor tells" "$(grep ^event "$WORK/said")" \
+    "event client-opened python-*event client-closed python-*"
+expect "control.py: and so it is" cmp -i 4096 -n 16384 "$a" "$b"
+expect "control.py: it is not zeroes" test "$(count_others "$a" 4096 16384 '\0')" -gt 16000
+control_py "$CONTROL" "$a" "$short"
+expect_eq "control.py: one is too short" "$STATUS" 1
+expect "control.py: which is said" said "$short: failed"
+expect "control.py: with the error" said "region 1: ENOSPC at sector 8"
+expect "control.py: the other one has it" said "$a: written"
+control_py "$CONTROL" "$WORK/none"
+expect_eq "control.py: a device that is not there" "$STATUS" 3
+control_py "$CONTROL"
+expect_eq "control.py: usage" "$STATUS" 2
+
+control "$WORK/example-control" "$b:9" "from C"
+expect_eq "control.c: it is written" "$STATUS" 0
+expect_eq "control.c: and read back" "$(cat "$WORK/said")" "from C"
+expect_eq "control.c: it is there" "$(bytes_at "$b" 4608 512 | tr -d '\0')" "from C"
+control "$WORK/example-control" "$short:8" "from C"
+expect_eq "control.c: past the end" "$STATUS" 1
+expect "control.c: which is said" said "write: ENOSPC at sector 8"
+control "$WORK/example-control" "$b" "from C"
+expect_eq "control.c: usage" "$STATUS" 2
+ctl_ok OpenClient '{"name":"example-c","pages":1,"linger":true}' >"$WORK/opened"
+control "$WORK/example-control" "$b:9" "from C"
+expect_eq "control.c: an error of the daemon" "$STATUS" 3
+expect_eq "control.c: is shown" "$(cat "$WORK/said")" \
+    '{"error":"io.dmiod.ClientExists","parameters":{"name":"example-c"}}'
+stop_dmiod

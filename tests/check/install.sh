@@ -21,6 +21,12 @@ for file in bin/dmiod bin/dmioctl include/dmio/dmio.h include/dmio/dm-io.h; do
     expect "$file is installed" test -f "$stage$prefix/$file"
 done
 expect "the unit is installed" test -n "$(find "$stage" -name dmiod.service)"
+if command -v scdoc >/dev/null; then
+    for page in dmiod.8 dmiod.conf.5 dmiod-control.7 dmioctl.1 libdmio.3; do
+        expect "$page is installed" test -n "$(find "$stage" -path "*/man${page##*.}/$page")"
+    done
+fi
+expect "so is the configuration" test -n "$(find "$stage" -path '*/etc/dmiod/dmiod.conf')"
 expect "internal headers are not" test -z "$(find "$stage" -path '*include*util*' -o -name '*-internal*')"
 
 # --- a program

@@ -7,39 +7,11 @@ another uid; the results come back through a pipe."""
 import json
 import os
 import stat
-import sys
-import traceback
 
-from client import (MOUNT, WORK, Connection, Refused, expect, expect_eq, image, ok, read_at, region,
+from client import (MOUNT, WORK, Connection, Refused, as_user, expect, expect_eq, image, ok, read_at, region,
                     skip_case)
 
 OTHER = 65534
-
-
-def as_user(uid, function, groups=()):
-    """Runs function() as that user, and returns what it returns (as JSON)."""
-    read_end, write_end = os.pipe()
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(read_end)
-            os.setgroups(list(groups))
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
-            answer = {'result': function()}
-        except BaseException:   # pylint: disable=broad-except
-            answer = {'trouble': traceback.format_exc()}
-        with os.fdopen(write_end, 'w') as pipe:
-            json.dump(answer, pipe)
-        os._exit(0)
-    os.close(write_end)
-    with os.fdopen(read_end) as pipe:
-        answer = json.load(pipe)
-    os.waitpid(pid, 0)
-    if 'trouble' in answer:
-        raise AssertionError(answer['trouble'])
-    return answer['result']
 
 
 def outcome(call, *arguments, **more):

@@ -98,6 +98,21 @@ with Connection() as c:
     expect_eq('calls that want no reply get none, but are done',
               [x['name'] for x in reply['parameters']['clients']], ['oneway'])
     c.call('CloseClient', {'name': 'oneway'})
+    for method, parameters in (
+            ('Fly', {}), ('io.nobody.Fly', {}), ('nothing', {}), ('CloseClient', {'name': 'nobody'}),
+            ('Get', {'client': 'x'}), ('Get', {'client': 'x', 'pages': 1, 'colour': 1}),
+            ('Io', {'client': 'x', 'op': 'read', 'regions': []}), ('Monitor', {}),
+            ('OpenClient', {'name': '..', 'pages': 0}), ('WaitIo', {'client': 'nobody'}),
+            ('org.varlink.service.GetInterfaceDescription', {'interface': 'io.nobody'})):
+        for more in False, True:
+            c.send(method, parameters, oneway=True, more=more)
+    c.send('Status', oneway=True, colour=1)
+    c.send_bytes(b'{"oneway":true}\n{"oneway":true,"method":1}\n[]\n')
+    expect_eq('nor is an error a reply to them', c.receive()['error'],
+              'org.varlink.service.InvalidParameter')      # which is about the list
+with Connection() as c:
+    c.send_bytes(b'{"oneway":true,"method":"io.dmiod.Status",}\n')
+    expect('but who sends what is no message is told before the end', 'error' in c.receive())
 
 # --- the standard interface
 with Connection(end=b'\0') as c:

@@ -7,12 +7,10 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
-import traceback
 
-from client import (MOUNT, PID, WORK, Closed, Connection, daemon_fds, daemon_rss_kib, expect,
+from client import (MOUNT, PID, WORK, Closed, Connection, as_user, daemon_fds, daemon_rss_kib, expect,
                     expect_eq, image, ok, region, sanitized, skip_case, wait_for)
 
 OTHER = 65534
@@ -60,32 +58,6 @@ class Monitor(Connection):
             pass
         self.socket.settimeout(20)
         expect_eq(what, self.buffer, b'')
-
-
-def as_user(uid, function):
-    """Runs function() as that user, and returns what it returns (as JSON)."""
-    read_end, write_end = os.pipe()
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(read_end)
-            os.setgroups([])
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
-            answer = {'result': function()}
-        except BaseException:   # pylint: disable=broad-except
-            answer = {'trouble': traceback.format_exc()}
-        with os.fdopen(write_end, 'w') as pipe:
-            json.dump(answer, pipe)
-        os._exit(0)
-    os.close(write_end)
-    with os.fdopen(read_end) as pipe:
-        answer = json.load(pipe)
-    os.waitpid(pid, 0)
-    if 'trouble' in answer:
-        raise AssertionError(answer['trouble'])
-    return answer['result']
 
 
 def flip_pages(connection, client, n):

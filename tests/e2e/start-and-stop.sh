@@ -12,13 +12,22 @@ require_cmd socat jq
 expect_match "--version" "$("$DMIOD" --version)" "dmiod [0-9]*.[0-9]*"
 expect_match "--help" "$("$DMIOD" --help)" "*--mount*--control*--state*--max-pages*"
 for arguments in --nothing "extra" "--queues=x" "--queues=99999" "--backend=punchcards" "--log-level=loud" \
-    "--max-pages=-1"; do
+    "--max-pages=-1" "--m=$MOUNT" "--config=" "--mount" "--user=x" "-u"; do
     # shellcheck disable=SC2086 # words
     expect_not "\"$arguments\" is refused" timeout 10 "$DMIOD" $arguments --config=/dev/null \
         --mount="$MOUNT" --control="$CONTROL" --state="$STATE"
 done
+expect_eq "an abbreviation that is unique" "$("$DMIOD" --vers)" "$("$DMIOD" --version)"
+full() {
+    "$DMIOD" "$1" >/dev/full
+}
+expect_not "--help that cannot be written" full --help
+expect "is an error with a word" grep -q "No space left" "$WORK/expect-not.log"
 expect_not "a configuration that is not there" timeout 10 "$DMIOD" --config="$WORK/none" --mount="$MOUNT" \
     --control="$CONTROL" --state="$STATE"
+expect_not "a socket below the mount" timeout 10 "$DMIOD" --config=/dev/null --mount="$MOUNT" \
+    --control="$MOUNT/control" --state="$STATE"
+expect "is named" grep -q "control cannot be below the mount" "$WORK/expect-not.log"
 for text in '[nonsense]' 'mount' $'[daemon]\ncolour = red' $'[limits]\nclients-per-uid = many' \
     $'[device x]\nusers = 1'; do
     printf '%s\n' "$text" >"$WORK/wrong.conf"
@@ -41,6 +50,20 @@ expect_not "a second one on the same mount" timeout 10 "$DMIOD" --config=/dev/nu
 expect_eq "there is one mount" "$(grep -c " $MOUNT " /proc/self/mountinfo)" 1
 expect "the first one is as it was" dmiod_answers
 expect "and so is its mount" test -f "$MOUNT/.status"
+
+# --- the folder of the socket is made, and everybody can connect
+"$DMIOD" --config=/dev/null --mount="$WORK/mnt-new" --control="$WORK/new/control" \
+    --state="$WORK/state-new" >"$WORK/new.log" 2>&1 &
+pid=$!
+defer end_process $pid
+answers_nobody() {
+    as_nobody socat -t20 - "UNIX-CONNECT:$WORK/new/control" <<<'{"method":"io.dmiod.Status"}' |
+        jq -e .parameters
+}
+wait_for 10 answers_nobody
+ok "another user can connect to a socket in a new folder"
+kill $pid
+wait_for 10 process_is_gone $pid
 
 # --- a back-end that is named is the one that is used, or the daemon says that it has none of that name
 for backend in uring threads memory; do

@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import time
+import traceback
 
 CONTROL = os.environ.get('DMIO_CONTROL', '')
 MOUNT = os.environ.get('DMIO_MOUNT', '')
@@ -159,6 +160,32 @@ def wait_for(what, condition, limit=20):
 def skip(why):
     print('SKIP: ' + why, flush=True)
     sys.exit(77)
+
+
+def as_user(uid, function, *arguments, groups=()):
+    """Runs function(*arguments) as that user, and returns what it returns (as JSON)."""
+    read_end, write_end = os.pipe()
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(read_end)
+            os.setgroups(list(groups))
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            answer = {'result': function(*arguments)}
+        except BaseException:   # pylint: disable=broad-except
+            answer = {'trouble': traceback.format_exc()}
+        with os.fdopen(write_end, 'w') as pipe:
+            json.dump(answer, pipe)
+        os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end) as pipe:
+        answer = json.load(pipe)
+    os.waitpid(pid, 0)
+    if 'trouble' in answer:
+        raise AssertionError(answer['trouble'])
+    return answer['result']
 
 
 def memfd(data, name='memory'):

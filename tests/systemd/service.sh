@@ -94,6 +94,16 @@ device_is_known() {
 }
 wait_for 20 device_is_known
 expect_eq "it is the same process" "$(property MainPID)" "$pid"
+inside sh -c 'echo colour = red >/etc/dmiod/dmiod.conf.d/wrong.conf'
+expect_not "systemctl reload fails if the configuration is wrong" inside systemctl reload dmiod.service
+expect "the service goes on" is_active
+journal_names_it() {
+    inside journalctl -u dmiod.service -o cat --no-pager -q | grep -q "wrong.conf:1: "
+}
+wait_for 20 journal_names_it
+ok "the journal says where"
+inside rm /etc/dmiod/dmiod.conf.d/wrong.conf
+expect "it is reloaded when it is right again" inside systemctl reload dmiod.service
 
 # --- restart by the watchdog or a crash
 inside kill -9 "$pid"
@@ -109,4 +119,4 @@ expect "systemctl stop" inside systemctl stop dmiod.service dmiod.socket
 expect_eq "it ended well" "$(property Result)" success
 expect_not "nothing is mounted" inside grep -q " $mount " /proc/1/mountinfo
 expect_eq "no error in the journal" "$(inside journalctl -u dmiod.service -p err -o cat --no-pager -q |
-    grep -vE 'Failed with result|killed|Main process exited' || true)" ""
+    grep -vE 'Failed with result|killed|Main process exited|wrong.conf:1: ' || true)" ""

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -112,6 +113,7 @@ static void an_empty_file_gives_the_defaults(void **state)
         assert_int_equal(config->limit_pages, 65536);
         assert_int_equal(config->limit_jobs, 32);
         assert_int_equal(config->limit_requests, 256);
+        assert_int_equal(config->limit_monitors, 64);
         assert_int_equal(config->limit_message, 1048576);
         assert_int_equal(config->limit_nesting, 32);
         assert_int_equal(config->limit_descriptors, 64);
@@ -189,14 +191,108 @@ static void wrong_lines_are_named(void **state)
         refuse(*state, "[device .a]\npath = /x\n", 1, ".a");
         refuse(*state, "[device ]\npath = /x\n", 1, "name");
         refuse(*state, "[device]\npath = /x\n", 1, "[device]");
+        refuse(*state, "[ daemon ]\n", 1, "[ daemon ]");
+        refuse(*state, " [daemon]\nqueues = 1\n", 2, "first column");
+        refuse(*state, "[daemon] queues = 1\n", 1, "bracket");
+        refuse(*state, "[daemon]queues = 1\n", 1, "bracket");
+        refuse(*state, "[daemon]\nmount = /x # a comment?\n", 2, "';'");
+        refuse(*state, "[daemon]\nmount = /x\t# a comment?\n", 2, "';'");
+}
+
+static void a_key_counts_once(void **state)
+{
+        const struct fixture *f = *state;
+
+        refuse(f, "[daemon]\nqueues = 1\n\nqueues = 1\n", 4, "line 2");
+        refuse(f, "[daemon]\nqueues = 1\n[limits]\n[daemon]\nqueues = 2\n", 5, "line 2");
+        refuse(f, "[device a]\npath = /x\nread-only = no\nread-only = yes\n", 4, "read-only");
+        refuse(f, "[device a]\npath = /x\nusers = 1\nusers = 2\n", 4, "users");
+        refuse(f, "[device a]\npath = /x\nusers = 1\n 2\ngroups = 1\nusers = 2\n", 6, "users");
+
+        /* Of two sections each has its own, and a section may go on later. */
+        config_free(load(f, "[device a]\npath = /x\nusers = 1\n[limits]\n[device b]\npath = /y\n"
+                            "users = 1\n[limits]\npages-per-uid = 1\n"));
+}
+
+static void other_editors_are_understood(void **state)
+{
+        struct config *config;
+
+        config = load(*state, "\xef\xbb\xbf[daemon]\r\nqueues = 3\r\n\r\n[limits] ; some\r\n"
+                              "pages-per-uid: 7\r\n[device a] # one\r\npath=/x y\r\nusers = 1\r\n"
+                              "\t2\r\n");
+        assert_int_equal(config->queues, 3);
+        assert_int_equal(config->limit_pages, 7);
+        assert_string_equal(list_first(&config->devices, struct device_grant, link)->path, "/x y");
+        assert_int_equal(list_first(&config->devices, struct device_grant, link)->n_users, 2);
+        config_free(config);
+        refuse(*state, "\n\xef\xbb\xbf[daemon]\n", 2, "neither");
+}
+
+static void bytes_that_are_no_text_are_refused(void **state)
+{
+        static const struct {
+                const char *text;
+                size_t length;
+                unsigned int line;
+        } rows[] = {
+                { "[daemon]\nqueues = 1\0 2\n", 23, 2 },
+                { "[daemon]\nqueues = 1\0", 20, 2 },
+                { "\0", 1, 1 },
+                { "[daemon]\n\0\n", 11, 2 },
+        };
+        const struct fixture *f = *state;
+
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                struct config *config = NULL;
+                FILE *file = fopen(f->file, "we");
+                char place[128];
+                char *message = NULL;
+
+                assert_int_equal(fwrite(rows[i].text, 1, rows[i].length, file), rows[i].length);
+                assert_int_equal(fclose(file), 0);
+                (void)snprintf(place, sizeof(place), "%s:%u: the line has a NUL", f->file,
+                               rows[i].line);
+                assert_int_equal(config_load(f->file, false, &config, &message), -EINVAL);
+                assert_memory_equal(message, place, strlen(place));
+                free(message);
+        }
+}
+
+static void a_file_that_is_too_large_is_named(void **state)
+{
+        const struct fixture *f = *state;
+        struct config *config = NULL;
+        char *message = NULL;
+        FILE *file = fopen(f->file, "we");
+
+        for (int i = 0; i < 1024 * 1024 / 16; i++)
+                assert_true(fputs("# fifteen bytes\n", file) >= 0);
+        assert_int_equal(fclose(file), 0);
+        assert_int_equal(config_load(f->file, false, &config, &message), 0);
+        config_free(config);
+
+        file = fopen(f->file, "ae");
+        assert_true(fputs("#", file) >= 0);
+        assert_int_equal(fclose(file), 0);
+        assert_int_equal(config_load(f->file, false, &config, &message), -EINVAL);
+        assert_non_null(strstr(message, ":65537: the file is larger than 1048576 bytes"));
+        free(message);
 }
 
 static void a_line_that_is_too_long_is_named(void **state)
 {
         char text[4096] = "[daemon]\nmount = /";
 
+        /* Of 198 bytes it is read whole, with or without an end; of one more it is not cut. */
+        memset(text + strlen(text), 'x', 198 - strlen("mount = /"));
+        config_free(load(*state, text));
+        strcat(text, "\n");
+        config_free(load(*state, text));
+        strcpy(text + strlen(text) - 1, "x\n");
+        refuse(*state, text, 2, "longer than 198 bytes");
         memset(text + strlen(text), 'x', 3000);
-        refuse(*state, text, 2, "longer");
+        refuse(*state, text, 2, "longer than 198 bytes");
 }
 
 static void a_socket_path_must_fit_its_address(void **state)
@@ -262,6 +358,8 @@ static void fragments_come_in_the_order_of_their_names(void **state)
         write_fragment(f, "10-a.conf", "[daemon]\nqueues = 1\nspin-us = 7\n");
         write_fragment(f, "30-c.conf.off", "[daemon]\nqueues = 3\n");
         write_fragment(f, ".40-d.conf", "[daemon]\nqueues = 4\n");
+        write_fragment(f, "50-e.conf~", "[daemon]\nqueues = 5\n");
+        write_fragment(f, ".conf", "[daemon]\nqueues = 6\n");
         config = load(f, "[daemon]\nqueues = 9\nmax-pages = 5\n");
         assert_int_equal(config->queues, 2);
         assert_int_equal(config->spin_usec, 7);
@@ -293,15 +391,92 @@ static void a_file_that_is_asked_for_must_be_there(void **state)
         free(message);
 }
 
-static void a_folder_is_not_a_file(void **state)
+static void refuse_file(const char *path, const char *names)
+{
+        struct config *config = NULL;
+        char *message = NULL;
+
+        assert_true(config_load(path, false, &config, &message) < 0);
+        assert_null(config);
+        if (!strstr(message, path) || !strstr(message, names))
+                fail_msg("'%s' does not name %s and %s", message, path, names);
+        free(message);
+}
+
+static void what_is_not_a_file_is_refused(void **state)
 {
         const struct fixture *f = *state;
         struct config *config = NULL;
         char *message = NULL;
 
-        assert_true(config_load(f->folder, false, &config, &message) < 0);
-        assert_non_null(strstr(message, f->folder));
+        refuse_file(f->folder, "folder");
+        assert_int_equal(mkfifo(f->file, 0600), 0);
+        refuse_file(f->file, "not a regular file"); /* and is not waited for */
+        refuse_file("/dev/zero", "NUL");
+        assert_int_equal(config_load("/dev/null", false, &config, &message), 0);
+        config_free(config);
+
+        /* A folder of fragments that is a file; and one that is no folder of ours. */
+        assert_int_equal(unlink(f->file), 0);
+        write_file(f->file, "");
+        write_file(f->fragments, "");
+        assert_true(config_load(f->file, false, &config, &message) < 0);
+        assert_non_null(strstr(message, f->fragments));
         free(message);
+}
+
+static void links_are_followed(void **state)
+{
+        const struct fixture *f = *state;
+        struct config *config;
+        char link[160], target[160];
+
+        write_fragment(f, "a", "[daemon]\nqueues = 5\n");
+        (void)snprintf(link, sizeof(link), "%s/20.conf", f->fragments);
+        assert_int_equal(symlink("a", link), 0);
+        (void)snprintf(link, sizeof(link), "%s/30.conf", f->fragments);
+        assert_int_equal(symlink("/dev/null", link), 0);
+        config = load(f, "");
+        assert_int_equal(config->queues, 5);
+        config_free(config);
+
+        (void)snprintf(target, sizeof(target), "%s/a", f->fragments);
+        assert_int_equal(unlink(target), 0);
+        (void)snprintf(link, sizeof(link), "%s/20.conf", f->fragments);
+        config = NULL;
+        {
+                char *message = NULL;
+
+                assert_true(config_load(f->file, false, &config, &message) < 0);
+                assert_non_null(strstr(message, link));
+                free(message);
+        }
+}
+
+static void what_is_needed_for_the_mount_is_not_in_it(void **state)
+{
+        static const struct {
+                const char *key, *value;
+                int result;
+        } rows[] = {
+                { "control", "/m/control", -EINVAL },
+                { "control", "/m", -EINVAL },
+                { "control", "/mm/control", 0 },
+                { "state", "/m/a/b", -EINVAL },
+                { "state", "/", 0 },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                struct config *config = load(*state, "[daemon]\nmount = /m\n");
+                char *message = NULL;
+
+                assert_int_equal(config_set(config, rows[i].key, rows[i].value, &message), 0);
+                assert_int_equal(config_check(config, &message), rows[i].result);
+                if (rows[i].result < 0)
+                        assert_non_null(strstr(message, rows[i].key));
+                free(message);
+                config_free(config);
+        }
 }
 
 static void a_user_service_lives_below_the_xdg_folders(void **state)
@@ -332,6 +507,67 @@ static void a_user_service_lives_below_the_xdg_folders(void **state)
         config_free(config);
 }
 
+static unsigned int queues_by_default(void)
+{
+        struct config *config = NULL;
+        char *message = NULL;
+        unsigned int queues;
+
+        if (config_load(NULL, true, &config, &message) < 0)
+                fail_msg("%s", message);
+        queues = config->queues;
+        config_free(config);
+        return queues;
+}
+
+static void the_default_file_need_not_be_there(void **state)
+{
+        const struct fixture *f = *state;
+        struct config *config = NULL;
+        char folder[128], file[160];
+        char *message = NULL;
+
+        setenv("XDG_CONFIG_HOME", f->folder, 1);
+        unsetenv("HOME");
+        assert_int_equal(queues_by_default(), 0);
+
+        /* Its folder of fragments may be there without it. */
+        (void)snprintf(folder, sizeof(folder), "%s/dmiod", f->folder);
+        assert_int_equal(mkdir(folder, 0700), 0);
+        (void)snprintf(file, sizeof(file), "%s/dmiod.conf.d", folder);
+        assert_int_equal(mkdir(file, 0700), 0);
+        (void)snprintf(file, sizeof(file), "%s/dmiod.conf.d/a.conf", folder);
+        write_file(file, "[daemon]\nqueues = 2\n");
+        assert_int_equal(queues_by_default(), 2);
+        assert_int_equal(unlink(file), 0);
+        (void)snprintf(file, sizeof(file), "%s/dmiod.conf", folder);
+        write_file(file, "[daemon]\nqueues = 3\n");
+        assert_int_equal(queues_by_default(), 3);
+
+        /* A variable that is no absolute path does not count, and without a home there is none. */
+        setenv("XDG_CONFIG_HOME", "relative", 1);
+        assert_int_equal(queues_by_default(), 0);
+        unsetenv("XDG_CONFIG_HOME");
+        assert_int_equal(queues_by_default(), 0);
+        setenv("HOME", f->folder, 1);
+        assert_int_equal(queues_by_default(), 0);
+        (void)snprintf(file, sizeof(file), "%s/.config", f->folder);
+        assert_int_equal(symlink(f->folder, file), 0);
+        assert_int_equal(queues_by_default(), 3);
+
+        /* If it is there it must be a file, and be right. */
+        (void)snprintf(file, sizeof(file), "%s/dmiod.conf", folder);
+        write_file(file, "[daemon]\nqueues = x\n");
+        assert_true(config_load(NULL, true, &config, &message) < 0);
+        assert_non_null(strstr(message, "/dmiod/dmiod.conf:2: queues"));
+        free(message);
+        assert_int_equal(unlink(file), 0);
+        assert_int_equal(mkdir(file, 0700), 0);
+        assert_true(config_load(NULL, true, &config, &message) < 0);
+        assert_non_null(strstr(message, "folder"));
+        free(message);
+}
+
 static void the_command_line_may_be_relative(void **state)
 {
         struct config *config = NULL;
@@ -358,18 +594,19 @@ static void a_reload_keeps_what_is_fixed(void **state)
         struct config *running = load(*state, "[daemon]\nmount = /a\nqueues = 1\n");
         struct config *config = load(*state, "[daemon]\nmount = /b\nqueues = 2\nbackend = memory\n"
                                              "log-level = error\n[limits]\nclients-per-uid = 3\n");
-        const char *key = NULL;
+        char *keys = NULL;
 
-        assert_int_equal(config_keep_fixed(config, running, &key), 0);
-        assert_string_equal(key, "mount");
+        assert_int_equal(config_keep_fixed(config, running, &keys), 0);
+        assert_string_equal(keys, "mount, backend, queues");
+        free(keys);
         assert_string_equal(config->mount, "/a");
         assert_int_equal(config->queues, 1);
         assert_null(config->backend);
         assert_int_equal(config->log_level, LOG_ERR);
         assert_int_equal(config->limit_clients, 3);
 
-        assert_int_equal(config_keep_fixed(config, running, &key), 0);
-        assert_null(key);
+        assert_int_equal(config_keep_fixed(config, running, &keys), 0);
+        assert_null(keys);
         config_free(config);
         config_free(running);
 }
@@ -383,6 +620,10 @@ int main(void)
                 TEST(keys_are_read),
                 TEST(wrong_values_are_named),
                 TEST(wrong_lines_are_named),
+                TEST(a_key_counts_once),
+                TEST(other_editors_are_understood),
+                TEST(bytes_that_are_no_text_are_refused),
+                TEST(a_file_that_is_too_large_is_named),
                 TEST(a_line_that_is_too_long_is_named),
                 TEST(a_socket_path_must_fit_its_address),
                 TEST(devices_are_granted_by_user_and_group),
@@ -390,8 +631,11 @@ int main(void)
                 TEST(fragments_come_in_the_order_of_their_names),
                 TEST(an_error_in_a_fragment_names_the_fragment),
                 TEST(a_file_that_is_asked_for_must_be_there),
-                TEST(a_folder_is_not_a_file),
+                TEST(what_is_not_a_file_is_refused),
+                TEST(links_are_followed),
+                TEST(what_is_needed_for_the_mount_is_not_in_it),
                 TEST(a_user_service_lives_below_the_xdg_folders),
+                TEST(the_default_file_need_not_be_there),
                 TEST(the_command_line_may_be_relative),
                 TEST(a_reload_keeps_what_is_fixed),
         };
