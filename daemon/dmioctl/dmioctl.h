@@ -31,6 +31,8 @@ enum option {
         OPTION_THROTTLE,
         OPTION_IGNORE_ERRORS,
         OPTION_SEQUENTIAL,
+        OPTION_OUTPUT,
+        OPTION_MORE,
         OPTION_NO_HEADER,
         _OPTION_MAX,
 };
@@ -99,6 +101,8 @@ int verb_export_remove(const struct invocation *invocation);
 int verb_export_list(const struct invocation *invocation);
 
 int verb_io(const struct invocation *invocation);
+int verb_submit(const struct invocation *invocation);
+int verb_wait(const struct invocation *invocation);
 
 int verb_copy(const struct invocation *invocation);
 int verb_zero(const struct invocation *invocation);
@@ -107,3 +111,5 @@ int verb_job_cancel(const struct invocation *invocation);
 
 int verb_monitor(const struct invocation *invocation);
 
+int verb_call(const struct invocation *invocation);
+int verb_interface(const struct invocation *invocation);

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dmioctl/call.h"
 #include "dmioctl/dmioctl.h"
 #include "dmioctl/errors.h"
 #include "dmioctl/help.h"
@@ -42,6 +43,8 @@ const struct option_info options[_OPTION_MAX] = {
         [OPTION_THROTTLE] = { "throttle", "PERCENT", "how much of the time it may do I/O (100)" },
         [OPTION_IGNORE_ERRORS] = { "ignore-errors", NULL, "go on; zeroes for what cannot be read" },
         [OPTION_SEQUENTIAL] = { "sequential", NULL, "write in the order of the sectors" },
+        [OPTION_OUTPUT] = { "output", "FILE", "read: put the data there" },
+        [OPTION_MORE] = { "more", NULL, "the daemon may reply several times" },
         [OPTION_NO_HEADER] = { "no-header", NULL, "the rows of the table alone" },
 };
 
@@ -81,16 +84,29 @@ const struct verb verbs[] = {
           "show exports, their legs and errors", "dmioctl export list alice", NULL,
           verb_export_list },
         { "io", "OPERATION CLIENT LEG...", 3, ANY_NUMBER,
-          BIT(OPTION_PREFLUSH) | BIT(OPTION_FUA) | BIT(OPTION_FILL),
+          BIT(OPTION_PREFLUSH) | BIT(OPTION_FUA) | BIT(OPTION_FILL) | BIT(OPTION_OUTPUT),
           "one request: read, write, flush, discard or write-zeroes",
           "dmioctl io write alice a.img:8+8 b.img:40+8 < data",
-          "A read takes one leg and writes to standard output. The others take 1 "
+          "A read takes one leg and writes to standard output, or to --output. The others take 1 "
           "to 64 legs; a\n"
           "write puts the same data, standard input, on each of them: exactly as many bytes as\n"
-          "the largest has. With --json a read has its data in the\n"
+          "the largest has. With --json, but without --output, a read has its data in the\n"
           "reply, in base64.\n"
           "The exit status is 4 if some of the regions failed, 1 if all did.\n\n" LEG_DETAILS,
           verb_io },
+        { "submit", "OPERATION CLIENT LEG...", 3, ANY_NUMBER,
+          BIT(OPTION_PREFLUSH) | BIT(OPTION_FUA) | BIT(OPTION_FILL) | BIT(OPTION_OUTPUT),
+          "one request like io, which is not waited for; prints its id",
+          "dmioctl submit write alice a.img:8+8 b.img:40+8 < data",
+          "The data of a read go to the file --output; with --json they may come with the\n"
+          "result instead, up to 64 KiB. The result is kept until it is fetched with "
+          "'wait'.\n\n" LEG_DETAILS,
+          verb_submit },
+        { "wait", "CLIENT [ID...]", 1, ANY_NUMBER, 0,
+          "what became of submitted requests, as they complete", "dmioctl wait alice 3 4",
+          "Without an ID all are waited for that are outstanding now. Each result is given\n"
+          "once. The exit status is 4 if a region of one of them failed.\n",
+          verb_wait },
         { "copy", "CLIENT SOURCE DESTINATION...", 3, ANY_NUMBER,
           BIT(OPTION_THROTTLE) | BIT(OPTION_IGNORE_ERRORS) | BIT(OPTION_SEQUENTIAL),
           "copy a region to others", "dmioctl copy alice a.img:0+1GiB b.img:0+1GiB",
@@ -109,6 +125,16 @@ const struct verb verbs[] = {
           verb_monitor },
         { "status", "", 0, 0, 0, "show the daemon and its pool", "dmioctl status --json", NULL,
           verb_status },
+        { "call", "METHOD [PARAMETERS] [FILE...]", 1, 2 + CONTROL_MAX_DESCRIPTORS, BIT(OPTION_MORE),
+          "call any method of the daemon, with parameters in JSON",
+          "dmioctl call ListExports '{\"client\":\"alice\"}'",
+          "A METHOD without a dot is one of io.dmiod. PARAMETERS that are '-' come from standard\n"
+          "input. Each FILE is opened, for writing too if that is allowed, and sent along: "
+          "\"fd:0\"\n"
+          "is the first. Replies are JSON, a line each; with --more there may be several.\n",
+          verb_call },
+        { "interface", "[INTERFACE]", 0, 1, 0, "print what the daemon can be asked, and how",
+          "dmioctl interface", "With --json it is a string in the reply.\n", verb_interface },
 };
 
 const unsigned int n_verbs = ARRAY_SIZE(verbs);
