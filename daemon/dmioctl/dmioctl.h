@@ -107,6 +107,7 @@ int verb_wait(const struct invocation *invocation);
 int verb_copy(const struct invocation *invocation);
 int verb_zero(const struct invocation *invocation);
 int verb_job_list(const struct invocation *invocation);
+int verb_job_watch(const struct invocation *invocation);
 int verb_job_cancel(const struct invocation *invocation);
 
 int verb_monitor(const struct invocation *invocation);

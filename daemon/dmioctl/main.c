@@ -116,6 +116,11 @@ const struct verb verbs[] = {
           "Up to 8 legs of the same length. " JOB_DETAILS LEG_DETAILS, verb_zero },
         { "job list", "", 0, 0, BIT(OPTION_NO_HEADER), "show jobs, and the last ones that ended",
           "dmioctl job list", NULL, verb_job_list },
+        { "job watch", "JOB", 1, 1, 0, "show how far a job is, until it has ended",
+          "dmioctl job watch 7",
+          "An interrupt (Ctrl-C) ends the command alone; the job goes on. With --json there is a\n"
+          "line whenever something has changed.\n",
+          verb_job_watch },
         { "job cancel", "JOB", 1, 1, 0, "end a job", "dmioctl job cancel 7", NULL,
           verb_job_cancel },
         { "monitor", "", 0, 0, 0, "show what happens, a line an event", "dmioctl monitor",
