@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "dmioctl/call.h"
+#include "dmioctl/completion.h"
 #include "dmioctl/dmioctl.h"
 #include "dmioctl/errors.h"
 #include "dmioctl/help.h"
@@ -248,6 +249,9 @@ int main(int argc, char *argv[])
 
         if (!args)
                 return complain_memory();
+        /* Before anything is taken apart: what is completed is not a whole command line. */
+        if (argc > 1 && strcmp(argv[1], COMPLETION_VERB) == 0)
+                return complete(argc - 2, argv + 2);
 
         interrupt_init();
         if (parse_line(&line, argc, argv) < 0)
