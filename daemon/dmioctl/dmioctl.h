@@ -34,6 +34,7 @@ enum option {
         OPTION_OUTPUT,
         OPTION_MORE,
         OPTION_NO_HEADER,
+        OPTION_CONFIG,
         _OPTION_MAX,
 };
 
@@ -114,3 +115,4 @@ int verb_monitor(const struct invocation *invocation);
 
 int verb_call(const struct invocation *invocation);
 int verb_interface(const struct invocation *invocation);
+int verb_doctor(const struct invocation *invocation);

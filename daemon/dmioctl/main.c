@@ -47,6 +47,8 @@ const struct option_info options[_OPTION_MAX] = {
         [OPTION_OUTPUT] = { "output", "FILE", "read: put the data there" },
         [OPTION_MORE] = { "more", NULL, "the daemon may reply several times" },
         [OPTION_NO_HEADER] = { "no-header", NULL, "the rows of the table alone" },
+        [OPTION_CONFIG] = { "config", "FILE",
+                            "the daemon's configuration (/etc/dmiod/dmiod.conf)" },
 };
 
 #define ANY_NUMBER 10000
@@ -141,6 +143,10 @@ const struct verb verbs[] = {
           verb_call },
         { "interface", "[INTERFACE]", 0, 1, 0, "print what the daemon can be asked, and how",
           "dmioctl interface", "With --json it is a string in the reply.\n", verb_interface },
+        { "doctor", "", 0, 0, BIT(OPTION_CONFIG) | BIT(OPTION_NO_HEADER),
+          "look for what is wrong here, and tell what to do", "dmioctl doctor",
+          "It needs no daemon, and starts none. The exit status is 1 if a check fails.\n",
+          verb_doctor },
 };
 
 const unsigned int n_verbs = ARRAY_SIZE(verbs);
