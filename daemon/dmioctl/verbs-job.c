@@ -103,6 +103,26 @@ int verb_zero(const struct invocation *invocation)
         return r;
 }
 
+/* "12 s ago", in the unit that leaves a number of two digits or so. */
+static void show_age(uint64_t seconds, char *buffer, size_t size)
+{
+        static const struct {
+                const char *unit;
+                uint64_t seconds;
+                uint64_t limit;
+        } units[] = {
+                { "s", 1, 120 },
+                { "min", 60, 120 * 60 },
+                { "h", 3600, 48 * 3600 },
+                { "d", 86400, UINT64_MAX },
+        };
+        size_t i = 0;
+
+        while (seconds >= units[i].limit && i < ARRAY_SIZE(units) - 1)
+                i++;
+        snprintf(buffer, size, "%" PRIu64 " %s ago", seconds / units[i].seconds, units[i].unit);
+}
+
 /* A row of the table: job, client, kind, state, done, total, age, failed. */
 static json_t *job_row(const json_t *job)
 {
@@ -111,7 +131,7 @@ static json_t *job_row(const json_t *job)
         bool read_failed = json_is_true(json_object_get(job, "read_failed"));
 
         snprintf(number, sizeof(number), "%" PRIu64, show_integer(job, "job"));
-        snprintf(age, sizeof(age), "%" PRIu64 " s ago", show_integer(job, "started"));
+        show_age(show_integer(job, "started"), age, sizeof(age));
         if (strcmp(bits, "0x0") == 0)
                 bits = "";
         return json_pack("[s, s, s, s, s, s, s, s+]", number, show_string(job, "client"),

@@ -66,8 +66,12 @@ class Fake:
                 connection, _ = self.socket.accept()
             except OSError:
                 return
-            while b'\0' not in connection.recv(65536):
-                pass
+            data = connection.recv(65536)
+            while data and b'\0' not in data:
+                data = connection.recv(65536)
+            if not data:
+                connection.close()
+                continue
             self.asked.set()
             connection.sendall(self.answer)
             if self.hang_up:

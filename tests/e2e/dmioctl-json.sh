@@ -149,3 +149,22 @@ dmioctl export remove bob/umlaut >/dev/null
 dmioctl export remove alice/vol >/dev/null
 expect_eq "nothing to list is said" "$(dmioctl export list)" "no exports"
 expect_eq "but not without a head" "$(dmioctl export list --no-header)" ""
+
+# --- an age has a unit, too: what a daemon would say later
+cat >"$WORK/later.py" <<'END'
+import json, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.bind(sys.argv[1])
+server.listen()
+ages = [0, 119, 120, 7199, 7200, 172799, 172800, 8640000]
+jobs = [{'job': i + 1, 'client': 'c', 'kind': 'zero', 'state': 'done', 'done_sectors': 0, 'total_sectors': 0,
+         'started': age, 'error_bits': '0x0', 'failed': []} for i, age in enumerate(ages)]
+connection, _ = server.accept()
+connection.recv(65536)
+connection.sendall(json.dumps({'parameters': {'jobs': jobs}}).encode() + b'\0')
+END
+python3 "$WORK/later.py" "$WORK/later" &
+defer end_process $!
+wait_for 10 test -S "$WORK/later"
+expect_eq "ages" "$("$DMIOCTL" --control="$WORK/later" job list --no-header | sed 's/.*  \([0-9].* ago\).*/\1/' | tr '\n' ' ')" \
+    "0 s ago 119 s ago 2 min ago 119 min ago 2 h ago 47 h ago 2 d ago 100 d ago "
