@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -32,7 +33,18 @@ struct control *control_free(struct control *control)
         return NULL;
 }
 
-int control_connect(const char *path, struct control **ret)
+/* Also for connect(2), which waits while the daemon has too many to accept. */
+static int set_limit(int fd, unsigned int msec)
+{
+        struct timeval limit = { .tv_sec = msec / 1000, .tv_usec = msec % 1000 * 1000 };
+
+        if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0 ||
+            setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0)
+                return -errno;
+        return 0;
+}
+
+int control_connect_within(const char *path, unsigned int limit_msec, struct control **ret)
 {
         DMIO_CLEANUP(control_freep) struct control *control = NULL;
         struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -48,6 +60,9 @@ int control_connect(const char *path, struct control **ret)
         control->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (control->fd < 0)
                 return -errno;
+        r = set_limit(control->fd, limit_msec);
+        if (r < 0)
+                return r;
 
         do
                 r = connect(control->fd, (const struct sockaddr *)&address, sizeof(address));
@@ -57,6 +72,11 @@ int control_connect(const char *path, struct control **ret)
 
         *ret = DMIO_TAKE(control);
         return 0;
+}
+
+int control_connect(const char *path, struct control **ret)
+{
+        return control_connect_within(path, 0, ret);
 }
 
 int control_get_fd(const struct control *control)
@@ -125,7 +145,7 @@ static int control_fill(struct control *control)
         if (n < 0)
                 return -errno;
         if (n == 0)
-                return control->length > 0 ? -EBADMSG : -ECONNRESET;
+                return -ECONNRESET;
 
         control->length += (size_t)n;
         return 0;

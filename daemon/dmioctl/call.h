@@ -18,6 +18,10 @@ struct control;
 
 /* Returns 0 or the negative errno of connect(2); -ENAMETOOLONG if @path does not fit an address. */
 int control_connect(const char *path, struct control **ret);
+
+/* The same; it and whatever else waits fails with -EAGAIN after @limit_msec, unless that is 0. */
+int control_connect_within(const char *path, unsigned int limit_msec, struct control **ret);
+
 struct control *control_free(struct control *control);
 
 DMIO_DEFINE_CLEANUP(struct control, control_free)

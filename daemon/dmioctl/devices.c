@@ -9,6 +9,7 @@
 
 #include "dmioctl/devices.h"
 #include "dmioctl/dmioctl.h"
+#include "dmioctl/errors.h"
 #include "dmioctl/show.h"
 
 void devices_deinit(struct devices *devices)
@@ -24,7 +25,9 @@ int devices_add(struct devices *devices, int fd, unsigned int *ret)
 {
         if (devices->n == CONTROL_MAX_DESCRIPTORS) {
                 close_fd(fd);
-                complain("too many files for one request: at most %d, the data included",
+                complain("too many files for one request: at most %d, the data included; use "
+                         "several "
+                         "requests",
                          CONTROL_MAX_DESCRIPTORS);
                 return STATUS_USAGE;
         }
@@ -48,6 +51,31 @@ static int open_storage(const char *path, bool read_only)
         if (fd < 0 && errno == EINVAL)
                 fd = open(path, flags);
         return fd;
+}
+
+int devices_open(struct devices *devices, const char *path)
+{
+        unsigned int number;
+        struct stat st;
+        int fd = -EBADF, r;
+
+        if (stat(path, &st) < 0) {
+                r = -errno;
+        } else if (!is_storage(st.st_mode)) {
+                complain("'%s' is neither a block device nor a regular file; use one of these",
+                         path);
+                return STATUS_REFUSED;
+        } else {
+                fd = open_storage(path, false);
+                if (fd < 0 && (errno == EACCES || errno == EROFS || errno == EPERM))
+                        fd = open_storage(path, true);
+                r = fd < 0 ? -errno : 0;
+        }
+        if (r < 0) {
+                complain("cannot open '%s': %s; %s", path, strerror(-r), errno_advice(-r));
+                return STATUS_REFUSED;
+        }
+        return devices_add(devices, fd, &number);
 }
 
 /* The number of the descriptor that was opened for @name, or devices->n. */
@@ -79,35 +107,39 @@ int devices_resolve(struct devices *devices, const char *name, bool read_only,
         if (!has_slash && (r < 0 || !is_storage(st.st_mode))) {
                 /* Would mean one of our own descriptors, or nothing. */
                 if (strncmp(name, "fd:", 3) == 0) {
-                        complain("'%s' is not the name of a device", name);
+                        complain("'%s' is not the name of a device; for a file of that name write "
+                                 "./%s",
+                                 name, name);
                         return STATUS_USAGE;
                 }
                 *ret = name;
                 return STATUS_OK;
         }
         if (r < 0) {
-                complain("cannot open '%s': %s", name, strerror(errno));
+                r = -errno;
+                complain("cannot open '%s': %s; %s", name, strerror(-r), errno_advice(-r));
                 return STATUS_REFUSED;
         }
         if (!is_storage(st.st_mode)) {
-                complain("'%s' is neither a block device nor a regular file", name);
+                complain("'%s' is neither a block device nor a regular file; use one of these",
+                         name);
                 return STATUS_REFUSED;
         }
 
         fd = open_storage(name, read_only);
         if (fd < 0) {
-                complain("cannot open '%s' for %s: %s", name,
-                         read_only ? "reading" : "reading and writing", strerror(errno));
+                r = -errno;
+                complain("cannot open '%s' for %s: %s; %s", name,
+                         read_only ? "reading" : "reading and writing", strerror(-r),
+                         errno_advice(-r));
                 return STATUS_REFUSED;
         }
         r = devices_add(devices, fd, &i);
         if (r != STATUS_OK)
                 return r;
         devices->names[i] = strdup(name);
-        if (!devices->names[i]) {
-                complain("out of memory");
-                return STATUS_REFUSED;
-        }
+        if (!devices->names[i])
+                return complain_memory();
 
         snprintf(buffer, DEVICES_NAME_MAX, "fd:%u", i);
         *ret = buffer;

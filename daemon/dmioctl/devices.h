@@ -28,6 +28,9 @@ void devices_deinit(struct devices *devices);
 int devices_resolve(struct devices *devices, const char *name, bool read_only,
                     char buffer[static DEVICES_NAME_MAX], const char **ret);
 
+/* Open @path as the next descriptor, for reading only if nothing more is allowed. Or complains. */
+int devices_open(struct devices *devices, const char *path);
+
 /* Send @fd along, which is taken. Returns STATUS_OK and its number, or complains. */
 int devices_add(struct devices *devices, int fd, unsigned int *ret);
 

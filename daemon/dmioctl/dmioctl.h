@@ -10,6 +10,7 @@
  */
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* In the order of --help; the table is in main.c. */
 enum option {
@@ -30,6 +31,10 @@ enum option {
         OPTION_THROTTLE,
         OPTION_IGNORE_ERRORS,
         OPTION_SEQUENTIAL,
+        OPTION_OUTPUT,
+        OPTION_MORE,
+        OPTION_NO_HEADER,
+        OPTION_CONFIG,
         _OPTION_MAX,
 };
 
@@ -50,6 +55,41 @@ struct invocation {
         const char *verb; /* for messages: "client open" */
 };
 
+#define OPTION_BIT(option) (UINT64_C(1) << (option))
+
+/* What every verb takes. */
+#define GLOBAL_OPTIONS                                                                             \
+        (OPTION_BIT(OPTION_CONTROL) | OPTION_BIT(OPTION_USER) | OPTION_BIT(OPTION_JSON) |          \
+         OPTION_BIT(OPTION_HELP) | OPTION_BIT(OPTION_VERSION))
+
+struct option_info {
+        const char *name;
+        const char *value; /* NULL: takes none. Lower case: "this|that", and nothing else */
+        const char *summary;
+};
+
+struct verb {
+        const char *name; /* one or two words */
+        const char *args; /* one word each, in brackets if it may be missing; see completion.c */
+        unsigned int min_args;
+        unsigned int max_args;
+        uint64_t options;
+        const char *summary;
+        const char *example;
+        const char *details; /* lines for its own --help, or NULL */
+        int (*run)(const struct invocation *invocation);
+};
+
+/* The tables of main.c. */
+extern const struct option_info options[_OPTION_MAX];
+extern const struct verb verbs[];
+extern const unsigned int n_verbs;
+
+/* How many words of @args are the beginning of the verb's name; all of them: *@ret_whole. */
+unsigned int match_verb(const struct verb *verb, const char **args, unsigned int n_args,
+                        bool *ret_whole);
+const struct verb *find_verb(const char **args, unsigned int n_args);
+
 int verb_client_open(const struct invocation *invocation);
 int verb_client_close(const struct invocation *invocation);
 int verb_client_list(const struct invocation *invocation);
@@ -62,10 +102,17 @@ int verb_export_remove(const struct invocation *invocation);
 int verb_export_list(const struct invocation *invocation);
 
 int verb_io(const struct invocation *invocation);
+int verb_submit(const struct invocation *invocation);
+int verb_wait(const struct invocation *invocation);
 
 int verb_copy(const struct invocation *invocation);
 int verb_zero(const struct invocation *invocation);
 int verb_job_list(const struct invocation *invocation);
+int verb_job_watch(const struct invocation *invocation);
 int verb_job_cancel(const struct invocation *invocation);
 
 int verb_monitor(const struct invocation *invocation);
+
+int verb_call(const struct invocation *invocation);
+int verb_interface(const struct invocation *invocation);
+int verb_doctor(const struct invocation *invocation);

@@ -1,20 +1,25 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "dmioctl/errors.h"
+#include "dmioctl/show.h"
 #include "util/cleanup.h"
 #include "util/macros.h"
 
 /*
  * A name in braces stands for the parameter of that name. {region} becomes "region 1 (b.img:0+8)",
  * {device} what the user wrote, {errno} "EIO (Input/output error)". {?reason} becomes ": " and the
- * reason, or nothing if there is none.
+ * reason, or nothing if there is none. {advice} is what to do about the errno. Each text ends with
+ * what to do next.
  */
 #define REGION_BUSY "io.dmiod.RegionBusy"
+#define NO_REQUEST "io.dmiod.NoSuchRequest"
+#define NO_REQUESTS NO_REQUEST "()"          /* its id is 0 */
 #define REGION_BUSY_BY_CALL REGION_BUSY "()" /* it names no export */
 
 static const struct {
@@ -34,9 +39,10 @@ static const struct {
         { "io.dmiod.NoSuchDevice",
           "there is no device '{device}' that you may use by name; write a path with a slash in it "
           "(./{device}) for a file, or see the daemon's configuration" },
-        { "io.dmiod.DeviceError", "the device '{device}' cannot be used: {errno}" },
-        { "io.dmiod.InvalidRegion", "{region} cannot be used: {reason}" },
-        { "io.dmiod.InvalidMemory", "the data do not fit the request: {reason}" },
+        { "io.dmiod.DeviceError", "the device '{device}' cannot be used: {errno}; {advice}" },
+        { "io.dmiod.InvalidRegion", "{region} cannot be used: {reason}; correct it and try again" },
+        { "io.dmiod.InvalidMemory",
+          "the data do not fit the request: {reason}; correct them and try again" },
         { REGION_BUSY, "{region} belongs to the export '{client}/{name}'; use other "
                        "sectors, or make that export with --shared" },
         { REGION_BUSY_BY_CALL,
@@ -49,9 +55,13 @@ static const struct {
         { "io.dmiod.LimitReached", "the limit of {limit} is reached ({value}); give something "
                                    "back, or have the limit raised in the daemon's configuration" },
         { "io.dmiod.NoSuchJob", "there is no job {job}; see 'dmioctl job list'" },
-        { "io.dmiod.NoSuchRequest",
-          "there is no submitted request {id} whose result is not fetched" },
-        { "io.dmiod.PermissionDenied", "permission denied: {reason}" },
+        { NO_REQUESTS, "nothing that was submitted is outstanding; 'dmioctl submit' begins a "
+                       "request" },
+        { NO_REQUEST, "there is no submitted request {id} whose result is not fetched; 'dmioctl "
+                      "submit' makes one, "
+                      "and each result is given once" },
+        { "io.dmiod.PermissionDenied",
+          "permission denied: {reason}; ask whoever runs the daemon, or be root" },
         { "io.dmiod.StateError", "{reason}; nothing has changed" },
         { "org.varlink.service.InterfaceNotFound",
           "the daemon does not know the interface '{interface}'; is it a dmiod?" },
@@ -60,12 +70,55 @@ static const struct {
         { "org.varlink.service.MethodNotImplemented",
           "this daemon does not offer the method '{method}'; 'dmioctl status' shows its version" },
         { "org.varlink.service.InvalidParameter",
-          "the daemon refuses the value of '{parameter}'{?reason}" },
+          "the daemon refuses the value of '{parameter}'{?reason}; 'dmioctl interface' tells what "
+          "it "
+          "takes" },
         { "org.varlink.service.PermissionDenied",
-          "permission denied: this is not for your user id" },
+          "permission denied: this is not for your user id; be root, or the daemon's own user" },
         { "org.varlink.service.ExpectedMore",
-          "the daemon wants to send several replies, which dmioctl did not ask for" },
+          "the daemon wants to send several replies; with 'dmioctl call', add --more" },
 };
+
+/* What to do about an errno, by whoever met it. */
+static const struct {
+        int error;
+        const char *text;
+} advices[] = {
+        { ENOENT, "check the name" },
+        { ENOTDIR, "check the name" },
+        { ENXIO, "see whether the device is there, with lsblk" },
+        { ENODEV, "see whether the device is there, with lsblk" },
+        { ENOMEDIUM, "see whether the device is there, with lsblk" },
+        { EACCES, "ask its owner for the right, or use a name that the daemon's configuration "
+                  "grants to you" },
+        { EPERM, "ask its owner for the right, or use a name that the daemon's configuration "
+                 "grants to you" },
+        { EROFS, "it can only be read: see --read-only, or use another" },
+        { EBUSY, "see who uses it, with lsof, lsblk or 'dmioctl export list'" },
+        { ETXTBSY, "see who uses it, with lsof" },
+        { EMFILE, "raise the limit of open files, see 'ulimit -n'" },
+        { ENFILE, "raise the limit of open files, see sysctl fs.file-max" },
+        { ENOSPC, "make room, or use fewer sectors" },
+        { EIO, "see the kernel's log, with dmesg" },
+        { EISDIR, "use a file" },
+        { ELOOP, "check the name" },
+};
+
+const char *errno_advice(int error)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(advices); i++)
+                if (advices[i].error == error)
+                        return advices[i].text;
+        return "'dmioctl doctor' looks for what is wrong here";
+}
+
+static int errno_from_name(const char *name)
+{
+        for (int error = 1; name && error < 134; error++)
+                if (strerrorname_np(error) && strcmp(strerrorname_np(error), name) == 0)
+                        return error;
+        return 0;
+}
 
 static void put_json(FILE *stream, const json_t *value)
 {
@@ -108,12 +161,11 @@ static void put_optional(FILE *stream, const json_t *value)
 
 static void put_errno(FILE *stream, const json_t *value)
 {
-        const char *name = json_string_value(value);
+        int error = errno_from_name(json_string_value(value));
 
         put_json(stream, value);
-        for (int error = 1; name && error < 134; error++)
-                if (strerrorname_np(error) && strcmp(strerrorname_np(error), name) == 0)
-                        fprintf(stream, " (%s)", strerrordesc_np(error));
+        if (error > 0)
+                fprintf(stream, " (%s)", strerrordesc_np(error));
 }
 
 static bool is_empty(const json_t *parameters, const char *key)
@@ -133,6 +185,8 @@ char *error_text(const char *name, const json_t *parameters, const struct leg *l
 
         if (strcmp(name, REGION_BUSY) == 0 && is_empty(parameters, "name"))
                 name = REGION_BUSY_BY_CALL;
+        if (strcmp(name, NO_REQUEST) == 0 && show_integer(parameters, "id") == 0)
+                name = NO_REQUESTS;
         for (size_t i = 0; i < ARRAY_SIZE(errors); i++)
                 if (strcmp(errors[i].name, name) == 0)
                         template = errors[i].text;
@@ -144,6 +198,7 @@ char *error_text(const char *name, const json_t *parameters, const struct leg *l
         if (!template) {
                 fprintf(stream, "the daemon says %s ", name);
                 put_json(stream, parameters);
+                fputs("; 'dmioctl interface' may tell more", stream);
         }
         while (template && *template) {
                 size_t n = strcspn(template, "{"), key_length;
@@ -164,6 +219,9 @@ char *error_text(const char *name, const json_t *parameters, const struct leg *l
                         put_device(stream, json_object_get(parameters, key), devices);
                 else if (strcmp(key, "errno") == 0)
                         put_errno(stream, json_object_get(parameters, key));
+                else if (strcmp(key, "advice") == 0)
+                        fputs(errno_advice(errno_from_name(show_string(parameters, "errno"))),
+                              stream);
                 else if (key[0] != '?')
                         put_json(stream, json_object_get(parameters, key));
                 else

@@ -15,3 +15,6 @@
  */
 char *error_text(const char *name, const json_t *parameters, const struct leg *legs,
                  unsigned int n_legs, unsigned int first_leg, const struct devices *devices);
+
+/* What to do about an errno; never NULL. */
+const char *errno_advice(int error);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The command line: which verbs and options there are, and what --help says about them.
+ * The command line: which verbs and options there are.
  *
- * Two tables say it all. Options may stand anywhere; "--" ends them. An option means the same for
- * every verb that takes it, so the line can be taken apart before the verb is known.
+ * Two tables say it all; help.c prints them, completion.c completes what they have. Options may
+ * stand anywhere; "--" ends them. An option means the same for every verb that takes it, so the
+ * line can be taken apart before the verb is known.
  */
 
 #include <errno.h>
@@ -12,23 +13,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dmioctl/call.h"
+#include "dmioctl/completion.h"
 #include "dmioctl/dmioctl.h"
+#include "dmioctl/errors.h"
+#include "dmioctl/help.h"
+#include "dmioctl/interrupt.h"
 #include "dmioctl/show.h"
 #include "util/cleanup.h"
 #include "util/macros.h"
 
-#define BIT(option) (1u << (option))
+#define BIT(option) OPTION_BIT(option)
 
-/* What every verb takes. */
-#define GLOBAL_OPTIONS                                                                             \
-        (BIT(OPTION_CONTROL) | BIT(OPTION_USER) | BIT(OPTION_JSON) | BIT(OPTION_HELP) |            \
-         BIT(OPTION_VERSION))
-
-static const struct {
-        const char *name;
-        const char *value; /* NULL: takes none */
-        const char *summary;
-} options[_OPTION_MAX] = {
+const struct option_info options[_OPTION_MAX] = {
         [OPTION_CONTROL] = { "control", "SOCKET", "the daemon's socket (/run/dmiod/control)" },
         [OPTION_USER] = { "user", NULL, "the socket of the user's own daemon" },
         [OPTION_JSON] = { "json", NULL, "print the reply as one line of JSON" },
@@ -47,27 +44,14 @@ static const struct {
         [OPTION_THROTTLE] = { "throttle", "PERCENT", "how much of the time it may do I/O (100)" },
         [OPTION_IGNORE_ERRORS] = { "ignore-errors", NULL, "go on; zeroes for what cannot be read" },
         [OPTION_SEQUENTIAL] = { "sequential", NULL, "write in the order of the sectors" },
-};
-
-struct verb {
-        const char *name; /* one or two words */
-        const char *args; /* one word each, in brackets if it may be missing */
-        unsigned int min_args;
-        unsigned int max_args;
-        unsigned int options;
-        const char *summary;
-        const char *example;
-        const char *details; /* lines for its own --help, or NULL */
-        int (*run)(const struct invocation *invocation);
+        [OPTION_OUTPUT] = { "output", "FILE", "read: put the data there" },
+        [OPTION_MORE] = { "more", NULL, "the daemon may reply several times" },
+        [OPTION_NO_HEADER] = { "no-header", NULL, "the rows of the table alone" },
+        [OPTION_CONFIG] = { "config", "FILE",
+                            "the daemon's configuration (/etc/dmiod/dmiod.conf)" },
 };
 
 #define ANY_NUMBER 10000
-
-#define LEG_DETAILS                                                                                \
-        "A leg is DEVICE:SECTOR+COUNT. Numbers are sectors of 512 bytes, or bytes with\n"          \
-        "KiB, MiB, GiB or TiB behind them. A DEVICE with a slash in it, or the name of a\n"        \
-        "file here, is opened with your own rights; any other is a name of the daemon's\n"         \
-        "configuration.\n"
 
 #define JOB_DETAILS                                                                                \
         "The command stays until the job has\n"                                                    \
@@ -76,17 +60,17 @@ struct verb {
         "The exit status is 4 if some of the destinations failed, 1 if all did, or the source,\n"  \
         "or if the job was cancelled.\n\n"
 
-static const struct verb verbs[] = {
+const struct verb verbs[] = {
         { "client open", "NAME", 1, 1, BIT(OPTION_PAGES) | BIT(OPTION_LINGER),
           "make a client and reserve pages for it",
           "dmioctl client open alice --pages 1MiB --linger",
           "Without --linger the command stays in the foreground and holds the client until it is\n"
           "interrupted; the client then ends. With --linger it lasts until 'client close'.\n",
           verb_client_open },
-        { "client close", "NAME", 1, 1, 0, "end a client, its exports and its reservation",
+        { "client close", "CLIENT", 1, 1, 0, "end a client, its exports and its reservation",
           "dmioctl client close alice", NULL, verb_client_close },
-        { "client list", "", 0, 0, 0, "show your clients", "dmioctl client list", NULL,
-          verb_client_list },
+        { "client list", "", 0, 0, BIT(OPTION_NO_HEADER), "show your clients",
+          "dmioctl client list", NULL, verb_client_list },
         { "get", "CLIENT PAGES", 2, 2, 0, "reserve more pages (dm_io_get)", "dmioctl get alice 64",
           "PAGES is a number of pages of 4 KiB, or a size such as 1MiB.\n", verb_get },
         { "put", "CLIENT PAGES", 2, 2, 0, "give reserved pages back (dm_io_put)",
@@ -97,19 +81,35 @@ static const struct verb verbs[] = {
           "show regions of equal length as one file, and print its path",
           "dmioctl export create alice/vol a.img:0+8MiB b.img:100+8MiB",
           LEG_DETAILS "\nA write goes to all legs, a read needs one.\n", verb_export_create },
-        { "export remove", "CLIENT/NAME", 1, 1, BIT(OPTION_FORCE), "take the file away",
-          "dmioctl export remove alice/vol", NULL, verb_export_remove },
-        { "export list", "[CLIENT]", 0, 1, 0, "show exports, their legs and errors",
-          "dmioctl export list alice", NULL, verb_export_list },
+        { "export remove", "EXPORT", 1, 1, BIT(OPTION_FORCE), "take the file away",
+          "dmioctl export remove alice/vol", "An EXPORT is CLIENT/NAME.\n", verb_export_remove },
+        { "export list", "[CLIENT]", 0, 1, BIT(OPTION_NO_HEADER),
+          "show exports, their legs and errors", "dmioctl export list alice", NULL,
+          verb_export_list },
         { "io", "OPERATION CLIENT LEG...", 3, ANY_NUMBER,
-          BIT(OPTION_PREFLUSH) | BIT(OPTION_FUA) | BIT(OPTION_FILL),
+          BIT(OPTION_PREFLUSH) | BIT(OPTION_FUA) | BIT(OPTION_FILL) | BIT(OPTION_OUTPUT),
           "one request: read, write, flush, discard or write-zeroes",
           "dmioctl io write alice a.img:8+8 b.img:40+8 < data",
-          "A read takes one leg and writes to standard output. The others take 1 to 64 legs; a\n"
+          "A read takes one leg and writes to standard output, or to --output. The others take 1 "
+          "to 64 legs; a\n"
           "write puts the same data, standard input, on each of them: exactly as many bytes as\n"
-          "the largest has. With --json a read puts its data into the reply, in base64.\n"
+          "the largest has. With --json, but without --output, a read has its data in the\n"
+          "reply, in base64.\n"
           "The exit status is 4 if some of the regions failed, 1 if all did.\n\n" LEG_DETAILS,
           verb_io },
+        { "submit", "OPERATION CLIENT LEG...", 3, ANY_NUMBER,
+          BIT(OPTION_PREFLUSH) | BIT(OPTION_FUA) | BIT(OPTION_FILL) | BIT(OPTION_OUTPUT),
+          "one request like io, which is not waited for; prints its id",
+          "dmioctl submit write alice a.img:8+8 b.img:40+8 < data",
+          "The data of a read go to the file --output; with --json they may come with the\n"
+          "result instead, up to 64 KiB. The result is kept until it is fetched with "
+          "'wait'.\n\n" LEG_DETAILS,
+          verb_submit },
+        { "wait", "CLIENT [ID...]", 1, ANY_NUMBER, 0,
+          "what became of submitted requests, as they complete", "dmioctl wait alice 3 4",
+          "Without an ID all are waited for that are outstanding now. Each result is given\n"
+          "once. The exit status is 4 if a region of one of them failed.\n",
+          verb_wait },
         { "copy", "CLIENT SOURCE DESTINATION...", 3, ANY_NUMBER,
           BIT(OPTION_THROTTLE) | BIT(OPTION_IGNORE_ERRORS) | BIT(OPTION_SEQUENTIAL),
           "copy a region to others", "dmioctl copy alice a.img:0+8MiB b.img:0+8MiB",
@@ -117,8 +117,13 @@ static const struct verb verbs[] = {
         { "zero", "CLIENT LEG...", 2, ANY_NUMBER, BIT(OPTION_THROTTLE), "zero regions",
           "dmioctl zero alice a.img:0+8MiB",
           "Up to 8 legs of the same length. " JOB_DETAILS LEG_DETAILS, verb_zero },
-        { "job list", "", 0, 0, 0, "show jobs, and the last ones that ended", "dmioctl job list",
-          NULL, verb_job_list },
+        { "job list", "", 0, 0, BIT(OPTION_NO_HEADER), "show jobs, and the last ones that ended",
+          "dmioctl job list", NULL, verb_job_list },
+        { "job watch", "JOB", 1, 1, 0, "show how far a job is, until it has ended",
+          "dmioctl job watch 7",
+          "An interrupt (Ctrl-C) ends the command alone; the job goes on. With --json there is a\n"
+          "line whenever something has changed.\n",
+          verb_job_watch },
         { "job cancel", "JOB", 1, 1, 0, "end a job", "dmioctl job cancel 7", NULL,
           verb_job_cancel },
         { "monitor", "", 0, 0, 0, "show what happens, a line an event", "dmioctl monitor",
@@ -128,117 +133,23 @@ static const struct verb verbs[] = {
           verb_monitor },
         { "status", "", 0, 0, 0, "show the daemon and its pool", "dmioctl status --json", NULL,
           verb_status },
+        { "call", "METHOD [PARAMETERS] [FILE...]", 1, 2 + CONTROL_MAX_DESCRIPTORS, BIT(OPTION_MORE),
+          "call any method of the daemon, with parameters in JSON",
+          "dmioctl call ListExports '{\"client\":\"alice\"}'",
+          "A METHOD without a dot is one of io.dmiod. PARAMETERS that are '-' come from standard\n"
+          "input. Each FILE is opened, for writing too if that is allowed, and sent along: "
+          "\"fd:0\"\n"
+          "is the first. Replies are JSON, a line each; with --more there may be several.\n",
+          verb_call },
+        { "interface", "[INTERFACE]", 0, 1, 0, "print what the daemon can be asked, and how",
+          "dmioctl interface", "With --json it is a string in the reply.\n", verb_interface },
+        { "doctor", "", 0, 0, BIT(OPTION_CONFIG) | BIT(OPTION_NO_HEADER),
+          "look for what is wrong here, and tell what to do", "dmioctl doctor",
+          "It needs no daemon, and starts none. The exit status is 1 if a check fails.\n",
+          verb_doctor },
 };
 
-static void print_options(unsigned int mask)
-{
-        char text[64];
-
-        for (unsigned int i = 0; i < _OPTION_MAX; i++) {
-                if (!(mask & BIT(i)))
-                        continue;
-                snprintf(text, sizeof(text), "--%s%s%s", options[i].name,
-                         options[i].value ? "=" : "", options[i].value ? options[i].value : "");
-                printf("  %-20s %s\n", text, options[i].summary);
-        }
-}
-
-static void print_help(void)
-{
-        puts("Usage: dmioctl [OPTION...] VERB [ARGUMENT...]\n\n"
-             "Control dmiod: clients, exports and region I/O.\n\nVerbs:");
-        for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
-                printf("  %s%s%s\n        %s\n        %s\n", verbs[i].name,
-                       *verbs[i].args ? " " : "", verbs[i].args, verbs[i].summary,
-                       verbs[i].example);
-        puts("\nOptions for every verb:");
-        print_options(GLOBAL_OPTIONS);
-        puts("\n" LEG_DETAILS "\n"
-             "Exit status: 0 done, 1 refused, 2 wrong usage, 3 no daemon, 4 some regions failed.\n"
-             "'dmioctl VERB --help' tells more about a verb.");
-}
-
-static void print_verb(const struct verb *verb)
-{
-        char summary[128];
-
-        snprintf(summary, sizeof(summary), "%s", verb->summary);
-        if (summary[0] >= 'a' && summary[0] <= 'z')
-                summary[0] = (char)(summary[0] - 'a' + 'A');
-        printf("Usage: dmioctl %s%s%s%s\n\n%s.\n", verb->name, *verb->args ? " " : "", verb->args,
-               verb->options ? " [OPTION...]" : "", summary);
-        if (verb->details)
-                printf("\n%s", verb->details);
-        puts("\nOptions:");
-        print_options(verb->options | GLOBAL_OPTIONS);
-        printf("\nExample:\n  %s\n", verb->example);
-}
-
-/* How many words of @args are the beginning of the verb's name; all of them: *@ret_whole. */
-static unsigned int match_verb(const struct verb *verb, const char **args, unsigned int n_args,
-                               bool *ret_whole)
-{
-        const char *name = verb->name;
-        unsigned int n = 0;
-
-        while (*name && n < n_args) {
-                size_t length = strcspn(name, " ");
-
-                if (strlen(args[n]) != length || memcmp(args[n], name, length) != 0)
-                        break;
-                name += length + (name[length] == ' ');
-                n++;
-        }
-        *ret_whole = !*name;
-        return n;
-}
-
-static const struct verb *find_verb(const struct invocation *line)
-{
-        for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
-                bool whole;
-
-                match_verb(&verbs[i], line->args, line->n_args, &whole);
-                if (whole)
-                        return &verbs[i];
-        }
-        return NULL;
-}
-
-/* "client" alone, or something behind it that is none of its verbs: help or a complaint. */
-static int handle_no_verb(const struct invocation *line)
-{
-        const char *first = line->n_args > 0 ? line->args[0] : NULL;
-        const char *second = line->n_args > 1 ? line->args[1] : NULL;
-        bool help = line->given[OPTION_HELP], whole;
-        char known[128] = "";
-
-        for (size_t i = 0; first && i < ARRAY_SIZE(verbs); i++) {
-                if (match_verb(&verbs[i], line->args, 1, &whole) == 0)
-                        continue;
-                if (help && !second) {
-                        if (*known)
-                                putchar('\n');
-                        print_verb(&verbs[i]);
-                }
-                snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s",
-                         *known ? ", " : "", strchr(verbs[i].name, ' ') + 1);
-        }
-
-        if (*known && help && !second)
-                return STATUS_OK;
-        if (*known && second)
-                return complain_usage(NULL, "'%s' has no verb '%s', but: %s", first, second, known);
-        if (*known)
-                return complain_usage(NULL, "'%s' needs one of: %s", first, known);
-        if (first)
-                return complain_usage(NULL, "there is no verb '%s'", first);
-        if (help) {
-                print_help();
-                return STATUS_OK;
-        }
-        return complain_usage(NULL, "a verb is missing");
-}
+const unsigned int n_verbs = ARRAY_SIZE(verbs);
 
 /* The argument number @n of a verb, as its usage calls it. */
 static int complain_missing(const struct verb *verb, unsigned int n)
@@ -293,7 +204,7 @@ static int parse_line(struct invocation *line, int argc, char *argv[])
                 const char *text = argv[i];
 
                 /* What looks like a negative number is judged by whoever wants a number there. */
-                if (only_args || text[0] != '-' || (text[1] >= '0' && text[1] <= '9')) {
+                if (only_args || text[0] != '-' || !text[1] || (text[1] >= '0' && text[1] <= '9')) {
                         line->args[line->n_args++] = text;
                 } else if (strcmp(text, "--") == 0) {
                         only_args = true;
@@ -309,6 +220,7 @@ static int parse_line(struct invocation *line, int argc, char *argv[])
 
 static int run_verb(const struct verb *verb, struct invocation *line)
 {
+        unsigned int n_words;
         bool whole;
 
         line->verb = verb->name;
@@ -321,7 +233,9 @@ static int run_verb(const struct verb *verb, struct invocation *line)
                         return complain_usage(verb->name, "--%s does not go with '%s'",
                                               options[i].name, verb->name);
 
-        unsigned int n_words = match_verb(verb, line->args, line->n_args, &whole);
+        if (line->given[OPTION_NO_HEADER])
+                show_without_header();
+        n_words = match_verb(verb, line->args, line->n_args, &whole);
         line->args += n_words;
         line->n_args -= n_words;
         if (line->n_args < verb->min_args)
@@ -337,25 +251,28 @@ int main(int argc, char *argv[])
         DMIO_CLEANUP(freep) const char **args = calloc((size_t)argc + 1, sizeof(*args));
         struct invocation line = { .args = args };
         const struct verb *verb;
-        int status;
+        int status, r;
 
-        if (!args) {
-                complain("out of memory");
-                return STATUS_REFUSED;
-        }
+        if (!args)
+                return complain_memory();
+        /* Before anything is taken apart: what is completed is not a whole command line. */
+        if (argc > 1 && strcmp(argv[1], COMPLETION_VERB) == 0)
+                return complete(argc - 2, argv + 2);
+
+        interrupt_init();
         if (parse_line(&line, argc, argv) < 0)
                 return STATUS_USAGE;
         if (line.given[OPTION_VERSION]) {
                 puts("dmioctl " DMIO_VERSION);
-                return STATUS_OK;
+                status = STATUS_OK;
+        } else {
+                verb = find_verb(line.args, line.n_args);
+                status = verb ? run_verb(verb, &line) : handle_no_verb(&line);
         }
 
-        verb = find_verb(&line);
-        status = verb ? run_verb(verb, &line) : handle_no_verb(&line);
-
-        if (fflush(stdout) != 0 || ferror(stdout)) {
-                complain("cannot write to standard output: %s", strerror(errno));
-                return status != STATUS_OK ? status : STATUS_REFUSED;
-        }
-        return status;
+        r = show_flush();
+        if (r < 0 && !has_complained())
+                complain("cannot write to standard output: %s; %s", strerror(-r),
+                         r == -EPIPE ? "see why its reader has ended" : errno_advice(-r));
+        return r < 0 && status == STATUS_OK ? STATUS_REFUSED : status;
 }

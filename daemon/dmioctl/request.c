@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "dmioctl/errors.h"
+#include "dmioctl/interrupt.h"
 #include "dmioctl/request.h"
 #include "dmioctl/show.h"
 #include "util/cleanup.h"
@@ -24,12 +25,6 @@ void request_deinit(struct request *request)
         for (unsigned int i = 0; i < request->n_legs; i++)
                 leg_deinit(&request->legs[i]);
         *request = (struct request){};
-}
-
-static int complain_memory(void)
-{
-        complain("out of memory");
-        return STATUS_REFUSED;
 }
 
 int request_parse_legs(struct request *request, unsigned int first)
@@ -57,40 +52,64 @@ int request_parse_legs(struct request *request, unsigned int first)
 
 static int complain_connect(const struct invocation *invocation, const char *path, int error)
 {
-        if (error == -ENOENT || error == -ECONNREFUSED)
+        const char *start =
+                invocation->given[OPTION_USER] ? "dmiod --user" : "systemctl start dmiod";
+
+        switch (error) {
+        case -ENOENT:
+        case -ECONNREFUSED:
                 complain("no daemon at '%s' (%s); start it with '%s', or name its socket with "
                          "--control=SOCKET",
-                         path, strerror(-error),
-                         invocation->given[OPTION_USER] ? "dmiod --user" : "systemctl start dmiod");
-        else
-                complain("cannot connect to '%s': %s", path, strerror(-error));
+                         path, strerror(-error), start);
+                break;
+        case -EACCES:
+        case -EPERM:
+                complain("you may not use the socket '%s' (%s); ask for it, or be root", path,
+                         strerror(-error));
+                break;
+        default:
+                complain("cannot connect to '%s': %s; is it the daemon's socket? 'dmioctl doctor' "
+                         "may tell more",
+                         path, strerror(-error));
+        }
         return STATUS_NO_DAEMON;
+}
+
+int control_path(const struct invocation *invocation, char **ret)
+{
+        const char *folder = getenv("XDG_RUNTIME_DIR");
+        int r;
+
+        if (invocation->given[OPTION_CONTROL]) {
+                r = asprintf(ret, "%s", invocation->values[OPTION_CONTROL]);
+        } else if (!invocation->given[OPTION_USER]) {
+                r = asprintf(ret, "%s", DEFAULT_CONTROL);
+        } else if (folder && *folder) {
+                r = asprintf(ret, "%s/dmiod/control", folder);
+        } else {
+                *ret = NULL;
+                return -ENXIO;
+        }
+        if (r >= 0)
+                return 0;
+        *ret = NULL;
+        return -ENOMEM;
 }
 
 int request_connect(struct request *request)
 {
         const struct invocation *invocation = request->invocation;
-        DMIO_CLEANUP(freep) char *own = NULL;
-        const char *path = DEFAULT_CONTROL;
+        DMIO_CLEANUP(freep) char *path = NULL;
         int r;
 
-        if (invocation->given[OPTION_CONTROL]) {
-                path = invocation->values[OPTION_CONTROL];
-        } else if (invocation->given[OPTION_USER]) {
-                const char *folder = getenv("XDG_RUNTIME_DIR");
-
-                if (!folder || !*folder) {
-                        complain("--user needs XDG_RUNTIME_DIR in the environment; or name the "
-                                 "socket with --control=SOCKET");
-                        return STATUS_NO_DAEMON;
-                }
-                if (asprintf(&own, "%s/dmiod/control", folder) < 0) {
-                        own = NULL;
-                        return complain_memory();
-                }
-                path = own;
+        r = control_path(invocation, &path);
+        if (r == -ENOMEM)
+                return complain_memory();
+        if (r < 0) {
+                complain("--user needs XDG_RUNTIME_DIR in the environment; set it, or name the "
+                         "socket with --control=SOCKET");
+                return STATUS_NO_DAEMON;
         }
-
         r = control_connect(path, &request->control);
         return r < 0 ? complain_connect(invocation, path, r) : STATUS_OK;
 }
@@ -129,10 +148,8 @@ static int handle_error(struct request *request, const json_t *reply, const json
         const json_t *parameters = json_object_get(reply, "parameters");
         DMIO_CLEANUP(freep) char *text = NULL;
 
-        if (request->invocation->given[OPTION_JSON]) {
+        if (request->invocation->given[OPTION_JSON])
                 show_json(reply);
-                return STATUS_REFUSED;
-        }
         text = error_text(json_string_value(error), parameters, request->legs, request->n_legs,
                           request->first_leg, &request->devices);
         if (!text)
@@ -149,7 +166,8 @@ static int complain_control(int error)
                 complain("the daemon ended the connection before it answered; 'systemctl status "
                          "dmiod' and its journal tell more");
         else
-                complain("cannot speak with the daemon: %s", strerror(-error));
+                complain("cannot speak with the daemon: %s; 'dmioctl doctor' may tell more",
+                         strerror(-error));
         return STATUS_NO_DAEMON;
 }
 
@@ -168,6 +186,7 @@ int request_send(struct request *request, const char *method, json_t *parameters
                         return r;
                 }
         }
+        interrupt_say(INTERRUPT_NO_ANSWER);
         r = control_send(request->control, method, parameters, more, request->devices.fds,
                          request->devices.n);
         json_decref(parameters);
@@ -198,6 +217,8 @@ int request_receive(struct request *request, const json_t **ret, bool *ret_more)
         if (request->invocation->given[OPTION_JSON])
                 show_json(result);
         *ret_more = json_is_true(json_object_get(request->reply, "continues"));
+        if (!*ret_more)
+                interrupt_say(INTERRUPT_ANSWERED);
         *ret = result;
         return STATUS_OK;
 }

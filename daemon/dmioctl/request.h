@@ -35,6 +35,9 @@ void request_deinit(struct request *request);
 /* Parse the arguments from number @first on as legs. */
 int request_parse_legs(struct request *request, unsigned int first);
 
+/* The socket to connect to, to be freed. -ENXIO: --user without XDG_RUNTIME_DIR; -ENOMEM. */
+int control_path(const struct invocation *invocation, char **ret);
+
 int request_connect(struct request *request);
 
 /* Open the devices of @n legs and describe these as an array of Region, which is the caller's. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -9,6 +10,14 @@
 #include "dmioctl/show.h"
 #include "util/cleanup.h"
 #include "util/macros.h"
+
+static bool without_header;
+static bool complained;
+
+void show_without_header(void)
+{
+        without_header = true;
+}
 
 void show_text(FILE *stream, const char *text)
 {
@@ -24,6 +33,7 @@ complain_args(const char *format, va_list args)
 {
         DMIO_CLEANUP(freep) char *text = NULL;
 
+        complained = true;
         fputs("dmioctl: ", stderr);
         if (vasprintf(&text, format, args) < 0) {
                 text = NULL;
@@ -43,6 +53,11 @@ void complain(const char *format, ...)
         fputc('\n', stderr);
 }
 
+bool has_complained(void)
+{
+        return complained;
+}
+
 int complain_usage(const char *verb, const char *format, ...)
 {
         va_list args;
@@ -57,14 +72,32 @@ int complain_usage(const char *verb, const char *format, ...)
         return STATUS_USAGE;
 }
 
-static size_t cell_width(const json_t *row, size_t column)
+int complain_memory(void)
 {
-        return json_string_length(json_array_get(row, column));
+        complain("out of memory; try again when there is some");
+        return STATUS_REFUSED;
+}
+
+/* On a terminal; bytes that continue a character of UTF-8 take no room. */
+static size_t text_width(const char *text)
+{
+        size_t width = 0;
+
+        for (; *text; text++)
+                width += ((unsigned char)*text & 0xc0) != 0x80;
+        return width;
+}
+
+static const char *cell_text(const json_t *row, size_t column)
+{
+        const char *text = json_string_value(json_array_get(row, column));
+
+        return text && *text ? text : "-";
 }
 
 static void show_cell(const char *text, size_t width, bool right, bool last)
 {
-        int blanks = (int)(width - MIN(width, strlen(text)));
+        int blanks = (int)(width - MIN(width, text_width(text)));
 
         if (right)
                 printf("%*s", blanks, "");
@@ -81,27 +114,36 @@ void show_table(const char *const *heads, size_t n_columns, const json_t *rows)
         size_t i, k;
 
         if (!widths) {
-                complain("out of memory");
+                complain_memory();
                 return;
         }
         for (k = 0; k < n_columns; k++) {
-                widths[k] = strlen(heads[k]) - (heads[k][0] == '>');
+                widths[k] = without_header ? 0 : strlen(heads[k]) - (heads[k][0] == '>');
                 json_array_foreach (rows, i, row)
-                        widths[k] = MAX(widths[k], cell_width(row, k));
+                        widths[k] = MAX(widths[k], text_width(cell_text(row, k)));
         }
 
-        for (k = 0; k < n_columns; k++) {
+        for (k = 0; k < n_columns && !without_header; k++) {
                 bool right = heads[k][0] == '>';
 
                 show_cell(heads[k] + right, widths[k], right, k == n_columns - 1);
         }
         json_array_foreach (rows, i, row)
-                for (k = 0; k < n_columns; k++) {
-                        const char *text = json_string_value(json_array_get(row, k));
-
-                        show_cell(text ? text : "", widths[k], heads[k][0] == '>',
+                for (k = 0; k < n_columns; k++)
+                        show_cell(cell_text(row, k), widths[k], heads[k][0] == '>',
                                   k == n_columns - 1);
-                }
+}
+
+int show_list(const char *const *heads, size_t n_columns, json_t *rows, const char *nothing)
+{
+        if (!rows)
+                return complain_memory();
+        if (json_array_size(rows) > 0)
+                show_table(heads, n_columns, rows);
+        else if (!without_header)
+                puts(nothing);
+        json_decref(rows);
+        return STATUS_OK;
 }
 
 const char *show_size(uint64_t bytes, char buffer[static SHOW_SIZE_MAX])
@@ -137,7 +179,17 @@ uint64_t show_integer(const json_t *object, const char *key)
 
 void show_json(const json_t *value)
 {
-        if (json_dumpf(value, stdout, JSON_COMPACT) < 0)
-                complain("cannot write the reply");
+        /* What cannot be written is told of by show_flush(). */
+        (void)json_dumpf(value, stdout, JSON_COMPACT);
         fputc('\n', stdout);
+}
+
+int show_flush(void)
+{
+        static int error;
+
+        errno = 0;
+        if ((fflush(stdout) != 0 || ferror(stdout)) && error == 0)
+                error = errno ? -errno : -EIO;
+        return error;
 }

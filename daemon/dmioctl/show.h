@@ -6,6 +6,7 @@
  * characters are shown as question marks, so that nobody's file name can talk to a terminal.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -18,14 +19,26 @@ void complain(const char *format, ...) __attribute__((__format__(__printf__, 1, 
 int complain_usage(const char *verb, const char *format, ...)
         __attribute__((__format__(__printf__, 2, 3)));
 
+/* One line is enough. */
+bool has_complained(void);
+
+/* Returns STATUS_REFUSED. */
+int complain_memory(void);
+
 /* Print with control characters replaced. */
 void show_text(FILE *stream, const char *text);
 
 /*
  * Print @rows, an array of arrays of strings, below @heads. A head that begins with '>' aligns its
- * column to the right.
+ * column to the right. An empty cell is shown as "-", so that every line has as many words.
  */
 void show_table(const char *const *heads, size_t n_columns, const json_t *rows);
+
+/* The same, but @nothing alone if there are no rows. Takes @rows; returns an exit status. */
+int show_list(const char *const *heads, size_t n_columns, json_t *rows, const char *nothing);
+
+/* --no-header: no heads, and nothing instead of @nothing. */
+void show_without_header(void);
 
 #define SHOW_SIZE_MAX 32
 
@@ -38,3 +51,9 @@ uint64_t show_integer(const json_t *object, const char *key);
 
 /* One line of JSON on standard output. */
 void show_json(const json_t *value);
+
+/*
+ * Hand over to the system what has been printed. Returns 0, or the negative errno of the first time
+ * that failed: what is written after it goes nowhere.
+ */
+int show_flush(void);

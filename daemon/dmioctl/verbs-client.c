@@ -46,7 +46,8 @@ static int wait_for_end(struct request *request, const char *client)
         sigprocmask(SIG_BLOCK, &set, NULL);
         signals = signalfd(-1, &set, SFD_CLOEXEC);
         if (signals < 0) {
-                complain("cannot wait for signals: %s", strerror(errno));
+                complain("cannot wait for signals: %s; with --linger nothing need wait",
+                         strerror(errno));
                 return STATUS_REFUSED;
         }
 
@@ -54,12 +55,15 @@ static int wait_for_end(struct request *request, const char *client)
         fds[1] = (struct pollfd){ .fd = control_get_fd(request->control), .events = POLLIN };
         while (poll(fds, ARRAY_SIZE(fds), -1) < 0)
                 if (errno != EINTR) {
-                        complain("cannot wait: %s", strerror(errno));
+                        complain("cannot wait: %s; with --linger nothing need wait",
+                                 strerror(errno));
                         return STATUS_REFUSED;
                 }
 
         if (!fds[0].revents) {
-                complain("the daemon ended the connection, and '%s' with it", client);
+                complain("the daemon ended the connection, and '%s' with it; 'systemctl status "
+                         "dmiod' tells why",
+                         client);
                 return STATUS_NO_DAEMON;
         }
 
@@ -106,7 +110,8 @@ int verb_client_open(const struct invocation *invocation)
         if (linger)
                 return STATUS_OK;
 
-        fflush(stdout);
+        if (show_flush() < 0)
+                return STATUS_REFUSED;
         complain("'%s' lasts until this command is interrupted (Ctrl-C); with --linger it stays",
                  name);
         return wait_for_end(&request, name);
@@ -173,17 +178,8 @@ int verb_client_list(const struct invocation *invocation)
 
         rows = json_array();
         json_array_foreach (json_object_get(result, "clients"), i, client)
-                if (json_array_append_new(rows, client_row(client)) < 0) {
-                        complain("out of memory");
-                        json_decref(rows);
-                        return STATUS_REFUSED;
-                }
-        if (json_array_size(rows) > 0)
-                show_table(heads, ARRAY_SIZE(heads), rows);
-        else
-                puts("no clients");
-        json_decref(rows);
-        return STATUS_OK;
+                json_array_append_new(rows, client_row(client));
+        return show_list(heads, ARRAY_SIZE(heads), rows, "no clients");
 }
 
 static int change_reservation(const struct invocation *invocation, const char *method)

@@ -9,6 +9,7 @@
 
 #include "dmioctl/request.h"
 #include "dmioctl/show.h"
+#include "util/macros.h"
 
 /* Take CLIENT/NAME apart; *@ret_client is to be freed, *@ret_name points into @text. */
 static int split_name(const struct invocation *invocation, const char *text, char **ret_client,
@@ -19,10 +20,8 @@ static int split_name(const struct invocation *invocation, const char *text, cha
         if (!slash || slash == text || !slash[1] || strchr(slash + 1, '/'))
                 return complain_usage(invocation->verb, "'%s' is not CLIENT/NAME", text);
         *ret_client = strndup(text, (size_t)(slash - text));
-        if (!*ret_client) {
-                complain("out of memory");
-                return STATUS_REFUSED;
-        }
+        if (!*ret_client)
+                return complain_memory();
         *ret_name = slash + 1;
         return STATUS_OK;
 }
@@ -92,48 +91,47 @@ int verb_export_remove(const struct invocation *invocation)
         return STATUS_OK;
 }
 
-static void show_export(const json_t *export)
+/* A row of the table for each leg, so that each line stands alone. */
+static void add_legs(json_t *rows, const json_t *export)
 {
-        uint64_t sectors = show_integer(export, "sectors");
+        const char *access = json_is_true(json_object_get(export, "read_only")) ? "ro" : "rw";
+        uint64_t bytes = show_integer(export, "sectors") * DMIO_SECTOR_SIZE;
         char size[SHOW_SIZE_MAX];
         const json_t *leg;
         size_t i;
 
-        show_text(stdout, show_string(export, "client"));
-        putchar('/');
-        show_text(stdout, show_string(export, "name"));
-        printf(": %" PRIu64 " sectors (%s), %s, %" PRIu64 " open, at ", sectors,
-               show_size(sectors * DMIO_SECTOR_SIZE, size),
-               json_is_true(json_object_get(export, "read_only")) ? "read-only" : "writable",
-               show_integer(export, "open_count"));
-        show_text(stdout, show_string(export, "path"));
-        putchar('\n');
-
+        show_size(bytes, size);
         json_array_foreach (json_object_get(export, "legs"), i, leg) {
                 const json_t *region = json_object_get(leg, "region");
-                const char *error = show_string(leg, "last_error");
-                uint64_t errors = show_integer(leg, "errors");
 
-                printf("  leg %zu: ", i);
-                show_text(stdout, show_string(region, "device"));
-                printf(":%" PRIu64 "+%" PRIu64 ", ", show_integer(region, "sector"),
-                       show_integer(region, "count"));
-                show_text(stdout, show_string(leg, "state"));
-                if (errors > 0)
-                        printf(", %" PRIu64 " error%s", errors, errors == 1 ? "" : "s");
-                if (*error) {
-                        fputs(", last ", stdout);
-                        show_text(stdout, error);
-                }
-                putchar('\n');
+                json_array_append_new(
+                        rows,
+                        json_pack("[o, s, s, o, o, o, s, o, s]",
+                                  json_sprintf("%s/%s", show_string(export, "client"),
+                                               show_string(export, "name")),
+                                  size, access,
+                                  json_sprintf("%" PRIu64, show_integer(export, "open_count")),
+                                  json_sprintf("%zu", i),
+                                  json_sprintf("%s:%" PRIu64 "+%" PRIu64,
+                                               show_string(region, "device"),
+                                               show_integer(region, "sector"),
+                                               show_integer(region, "count")),
+                                  show_string(leg, "state"),
+                                  json_sprintf("%" PRIu64, show_integer(leg, "errors")),
+                                  show_string(leg, "last_error")));
         }
 }
 
 int verb_export_list(const struct invocation *invocation)
 {
+        static const char *const heads[] = {
+                "EXPORT", ">SIZE", "ACCESS",  ">OPEN",      ">LEG",
+                "REGION", "STATE", ">ERRORS", "LAST-ERROR",
+        };
         DMIO_CLEANUP(request_deinit) struct request request;
-        const json_t *result, *exports, *export;
+        const json_t *result, *export;
         const char *client = invocation->n_args > 0 ? invocation->args[0] : NULL;
+        json_t *rows;
         size_t i;
         int r;
 
@@ -143,10 +141,8 @@ int verb_export_list(const struct invocation *invocation)
         if (r != STATUS_OK || invocation->given[OPTION_JSON])
                 return r;
 
-        exports = json_object_get(result, "exports");
-        json_array_foreach (exports, i, export)
-                show_export(export);
-        if (json_array_size(exports) == 0)
-                puts("no exports");
-        return STATUS_OK;
+        rows = json_array();
+        json_array_foreach (json_object_get(result, "exports"), i, export)
+                add_legs(rows, export);
+        return show_list(heads, ARRAY_SIZE(heads), rows, "no exports");
 }

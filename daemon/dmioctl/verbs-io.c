@@ -1,23 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * io: one dm-io request. The data travel in a memory file, in either direction: standard input is
- * read into it before a write, and after a read it is copied to standard output.
+ * io and submit: one dm-io request, whose result is waited for at once or later.
  *
  * Every region starts at the beginning of the same memory, so the largest one says how much there
  * must be.
  */
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "dmioctl/data.h"
 #include "dmioctl/request.h"
 #include "dmioctl/show.h"
 #include "util/macros.h"
@@ -71,6 +67,9 @@ static int check_usage(const struct request *request, const struct operation *op
                                       "--preflush, --fua and --fill go with write only, not with "
                                       "%s",
                                       operation->name);
+        if (!operation->read_only && invocation->given[OPTION_OUTPUT])
+                return complain_usage(invocation->verb, "--output goes with read only, not with %s",
+                                      operation->name);
         if (invocation->given[OPTION_FILL]) {
                 const char *text = invocation->values[OPTION_FILL];
                 char *end = NULL;
@@ -86,118 +85,6 @@ static int check_usage(const struct request *request, const struct operation *op
         }
         *ret_length = sectors * DMIO_SECTOR_SIZE;
         *ret_fill = fill;
-        return STATUS_OK;
-}
-
-static int memory_new(uint64_t length, int *ret)
-{
-        DMIO_CLEANUP(close_fdp)
-        int fd = memfd_create("dmioctl-io", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-        /* Sealed, because a daemon that maps it must not find it shorter one day. */
-        if (fd < 0 || ftruncate(fd, (off_t)length) < 0 ||
-            fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
-                complain("cannot make %" PRIu64 " bytes of memory: %s", length, strerror(errno));
-                return STATUS_REFUSED;
-        }
-        *ret = DMIO_TAKE_FD(fd);
-        return STATUS_OK;
-}
-
-static ssize_t read_some(int fd, void *buffer, size_t length)
-{
-        ssize_t n;
-
-        do
-                n = read(fd, buffer, length);
-        while (n < 0 && errno == EINTR);
-        return n;
-}
-
-/* Move @length bytes, or less if @from ends before; -1 with errno and whose it was. */
-static int copy_bytes(int from, int to, uint64_t length, uint64_t *ret_done,
-                      const char **ret_trouble)
-{
-        static char buffer[256 << 10];
-        uint64_t done = 0;
-
-        while (done < length) {
-                ssize_t n = read_some(from, buffer, MIN(length - done, sizeof(buffer)));
-
-                *ret_trouble = "read";
-                if (n < 0)
-                        return -errno;
-                if (n == 0)
-                        break;
-                *ret_trouble = "write";
-                for (ssize_t put = 0; put < n;) {
-                        ssize_t m = write(to, buffer + put, (size_t)(n - put));
-
-                        if (m < 0 && errno != EINTR)
-                                return -errno;
-                        put += m > 0 ? m : 0;
-                }
-                done += (uint64_t)n;
-        }
-        *ret_done = done;
-        return 0;
-}
-
-static int read_input(const struct invocation *invocation, int memory, uint64_t length)
-{
-        const char *trouble;
-        struct stat st;
-        uint64_t done;
-        char more;
-        ssize_t n;
-        int r;
-
-        r = copy_bytes(STDIN_FILENO, memory, length, &done, &trouble);
-        if (r < 0) {
-                complain("cannot %s the data: %s", trouble, strerror(-r));
-                return STATUS_REFUSED;
-        }
-        if (done < length)
-                return complain_usage(invocation->verb,
-                                      "standard input has %" PRIu64
-                                      " bytes, the regions need %" PRIu64,
-                                      done, length);
-
-        n = read_some(STDIN_FILENO, &more, 1);
-        if (n < 0) {
-                complain("cannot read the data: %s", strerror(errno));
-                return STATUS_REFUSED;
-        }
-        if (n == 0)
-                return STATUS_OK;
-        if (fstat(STDIN_FILENO, &st) == 0 && S_ISREG(st.st_mode)) {
-                off_t left = st.st_size - lseek(STDIN_FILENO, 0, SEEK_CUR);
-
-                return complain_usage(invocation->verb,
-                                      "standard input has %" PRIu64
-                                      " bytes, the regions need %" PRIu64,
-                                      length + 1 + (uint64_t)MAX(left, (off_t)0), length);
-        }
-        return complain_usage(invocation->verb,
-                              "standard input has more than %" PRIu64
-                              " bytes, the regions need %" PRIu64,
-                              length, length);
-}
-
-static int write_output(int memory, uint64_t length)
-{
-        const char *trouble;
-        uint64_t done;
-        int r;
-
-        if (lseek(memory, 0, SEEK_SET) < 0)
-                r = -errno;
-        else
-                r = copy_bytes(memory, STDOUT_FILENO, length, &done, &trouble);
-        if (r < 0) {
-                complain("cannot write the data to standard output: %s", strerror(-r));
-                return STATUS_REFUSED;
-        }
         return STATUS_OK;
 }
 
@@ -232,6 +119,7 @@ static void show_failures(const struct request *request, const struct operation 
                 if (json_is_integer(sector))
                         fprintf(stream, " at sector %" PRId64, (int64_t)json_integer_value(sector));
         }
+        fputs("; see to these devices, then do it again for their regions", stream);
         if (fclose(stream) == 0)
                 complain("%s", text);
 }
@@ -247,7 +135,9 @@ static int judge(const struct request *request, const struct operation *operatio
         errno = 0;
         bits = strtoull(text, &end, 16);
         if (!*text || *end || errno || (request->n_legs < 64 && bits >> request->n_legs)) {
-                complain("the daemon's error bits '%s' make no sense", text);
+                complain(
+                        "the daemon's error bits '%s' make no sense; is it as old as this dmioctl?",
+                        text);
                 return STATUS_REFUSED;
         }
         if (bits == 0) {
@@ -256,63 +146,124 @@ static int judge(const struct request *request, const struct operation *operatio
                                request->n_legs == 1 ? "" : "s", operation->done);
                 return STATUS_OK;
         }
-        if (!quiet)
-                show_failures(request, operation, bits, json_object_get(result, "errors"));
+        show_failures(request, operation, bits, json_object_get(result, "errors"));
         return (unsigned int)__builtin_popcountll(bits) < request->n_legs ? STATUS_PARTLY
                                                                           : STATUS_REFUSED;
+}
+
+/* The file or memory file of the data, in *@ret_memory what the daemon is told of it. */
+static int prepare_data(struct request *request, const struct operation *operation, uint64_t length,
+                        json_t **ret_memory, int *ret_fd)
+{
+        const struct invocation *invocation = request->invocation;
+        const char *output = invocation->values[OPTION_OUTPUT];
+        unsigned int number;
+        int fd = -EBADF, r;
+
+        r = output ? data_open_output(output, length, &fd) : data_new(length, &fd);
+        if (r == STATUS_OK)
+                r = devices_add(&request->devices, fd, &number);
+        if (r == STATUS_OK && !operation->read_only)
+                r = data_read_input(invocation, fd, length);
+        if (r != STATUS_OK)
+                return r;
+        *ret_memory = json_pack("{s:i, s:i}", "fd", (int)number, "vm", 0);
+        *ret_fd = output ? -EBADF : fd;
+        return STATUS_OK;
+}
+
+/*
+ * All that is before the call. *@ret_parameters are of Io and SubmitIo alike; *@ret_output is the
+ * memory file, which is the request's, that a read's data are to be taken from, or -EBADF.
+ */
+static int prepare(struct request *request, bool asynchronous, const struct operation **ret,
+                   json_t **ret_parameters, int *ret_output, uint64_t *ret_length)
+{
+        const struct invocation *invocation = request->invocation;
+        const struct operation *operation = find_operation(invocation->args[0]);
+        json_t *regions = NULL, *memory = NULL;
+        int fill = -1, fd = -EBADF, r;
+        uint64_t length = 0;
+
+        if (!operation)
+                return complain_usage(invocation->verb, "'%s' is no operation",
+                                      invocation->args[0]);
+        r = request_parse_legs(request, 2);
+        if (r == STATUS_OK)
+                r = check_usage(request, operation, &length, &fill);
+        if (r == STATUS_OK && asynchronous && operation->read_only &&
+            !invocation->given[OPTION_OUTPUT] && !invocation->given[OPTION_JSON])
+                r = complain_usage(invocation->verb,
+                                   "a submitted read needs --output=FILE for its data");
+        if (r == STATUS_OK)
+                r = request_connect(request);
+        if (r == STATUS_OK)
+                r = request_regions(request, 0, request->n_legs, operation->read_only, &regions);
+        if (r != STATUS_OK)
+                return r;
+
+        /* With --json a read without --output has its data in the reply. */
+        if (fill >= 0)
+                memory = json_pack("{s:i}", "fill", fill);
+        else if (operation->has_data && !(operation->read_only && invocation->given[OPTION_JSON] &&
+                                          !invocation->given[OPTION_OUTPUT]))
+                r = prepare_data(request, operation, length, &memory, &fd);
+        if (r != STATUS_OK) {
+                json_decref(regions);
+                return r;
+        }
+        *ret = operation;
+        *ret_parameters =
+                json_pack("{s:s, s:s, s:o, s:o*, s:b, s:b}", "client", invocation->args[1], "op",
+                          operation->method_name, "regions", regions, "memory", memory, "preflush",
+                          invocation->given[OPTION_PREFLUSH], "fua", invocation->given[OPTION_FUA]);
+        *ret_output = operation->read_only ? fd : -EBADF;
+        *ret_length = length;
+        return STATUS_OK;
 }
 
 int verb_io(const struct invocation *invocation)
 {
         DMIO_CLEANUP(request_deinit) struct request request;
-        const struct operation *operation = find_operation(invocation->args[0]);
-        json_t *regions = NULL, *memory = NULL;
-        int memory_fd = -EBADF;
+        const struct operation *operation;
+        json_t *parameters;
         const json_t *result;
-        unsigned int number;
-        uint64_t length = 0;
-        int fill = -1, r;
+        uint64_t length;
+        int output, r;
 
         request_init(&request, invocation);
-        if (!operation)
-                return complain_usage(invocation->verb, "'%s' is no operation",
-                                      invocation->args[0]);
-        r = request_parse_legs(&request, 2);
+        r = prepare(&request, false, &operation, &parameters, &output, &length);
         if (r == STATUS_OK)
-                r = check_usage(&request, operation, &length, &fill);
+                r = request_call(&request, "io.dmiod.Io", parameters, &result);
         if (r == STATUS_OK)
-                r = request_connect(&request);
-        if (r == STATUS_OK)
-                r = request_regions(&request, 0, request.n_legs, operation->read_only, &regions);
-        if (r != STATUS_OK)
-                return r;
-
-        if (fill >= 0) {
-                memory = json_pack("{s:i}", "fill", fill);
-        } else if (operation->has_data &&
-                   !(operation->read_only && invocation->given[OPTION_JSON])) {
-                r = memory_new(length, &memory_fd);
-                if (r == STATUS_OK)
-                        r = devices_add(&request.devices, memory_fd, &number);
-                if (r == STATUS_OK && !operation->read_only)
-                        r = read_input(invocation, memory_fd, length);
-                if (r != STATUS_OK) {
-                        json_decref(regions);
-                        return r;
-                }
-                memory = json_pack("{s:i, s:i}", "fd", (int)number, "vm", 0);
-        }
-
-        r = request_call(&request, "io.dmiod.Io",
-                         json_pack("{s:s, s:s, s:o, s:o*, s:b, s:b}", "client", invocation->args[1],
-                                   "op", operation->method_name, "regions", regions, "memory",
-                                   memory, "preflush", invocation->given[OPTION_PREFLUSH], "fua",
-                                   invocation->given[OPTION_FUA]),
-                         &result);
-        if (r != STATUS_OK)
-                return r;
-        r = judge(&request, operation, result);
-        if (r == STATUS_OK && operation->read_only && memory_fd >= 0)
-                r = write_output(memory_fd, length);
+                r = judge(&request, operation, result);
+        if (r == STATUS_OK && output >= 0)
+                r = data_write_output(output, length);
         return r;
+}
+
+int verb_submit(const struct invocation *invocation)
+{
+        DMIO_CLEANUP(request_deinit) struct request request;
+        const struct operation *operation;
+        json_t *parameters;
+        const json_t *result;
+        uint64_t length;
+        int output, r;
+
+        request_init(&request, invocation);
+        r = prepare(&request, true, &operation, &parameters, &output, &length);
+        if (r == STATUS_OK)
+                r = request_call(&request, "io.dmiod.SubmitIo", parameters, &result);
+        if (r != STATUS_OK)
+                return r;
+        /* Only the id, so that a script can use it. */
+        if (!invocation->given[OPTION_JSON])
+                printf("%" PRIu64 "\n", show_integer(result, "id"));
+        if (show_flush() == 0)
+                return STATUS_OK;
+        complain("the id %" PRIu64 " cannot be written; 'dmioctl wait %s %" PRIu64
+                 "' fetches the result",
+                 show_integer(result, "id"), invocation->args[1], show_integer(result, "id"));
+        return STATUS_REFUSED;
 }

@@ -123,7 +123,7 @@ static int watch(struct request *request, int signals)
         while (more) {
                 r = wait_for_reply(request->control, signals);
                 if (r < 0) {
-                        complain("cannot wait: %s", strerror(-r));
+                        complain("cannot wait: %s; try again", strerror(-r));
                         return STATUS_REFUSED;
                 }
                 if (r == 0)
@@ -134,10 +134,10 @@ static int watch(struct request *request, int signals)
                 if (!request->invocation->given[OPTION_JSON])
                         show_event(parameters);
                 /* Whoever reads a pipe wants it now; main() tells of what could not be written. */
-                if (fflush(stdout) != 0)
+                if (show_flush() < 0)
                         return STATUS_REFUSED;
         }
-        complain("the daemon has stopped");
+        complain("the daemon has stopped; 'systemctl start dmiod' starts it again");
         return STATUS_NO_DAEMON;
 }
 
@@ -155,7 +155,7 @@ int verb_monitor(const struct invocation *invocation)
         sigprocmask(SIG_BLOCK, &set, NULL);
         signals = signalfd(-1, &set, SFD_CLOEXEC);
         if (signals < 0) {
-                complain("cannot wait for signals: %s", strerror(errno));
+                complain("cannot wait for signals: %s; try again", strerror(errno));
                 return STATUS_REFUSED;
         }
 

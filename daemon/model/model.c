@@ -12,9 +12,6 @@
 #include "model/model.h"
 #include "util/clock.h"
 
-#define NAME_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
-#define NAME_MAX_LENGTH 64
-
 static int compare_nodes(const void *a, const void *b)
 {
         node_id_t x = ((const struct node *)a)->id;
@@ -131,14 +128,6 @@ struct node *model_find_node(struct model *model, node_id_t id)
 
         found = tfind(&key, &model->nodes, compare_nodes);
         return found ? *found : NULL;
-}
-
-bool model_name_is_valid(const char *name)
-{
-        size_t length = strlen(name);
-
-        return length > 0 && length <= NAME_MAX_LENGTH && name[0] != '.' &&
-               strspn(name, NAME_CHARACTERS) == length;
 }
 
 bool client_is_visible(const struct client *client, const struct peer *peer)

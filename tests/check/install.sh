@@ -17,7 +17,8 @@ import json, sys
 print(next(o["value"] for o in json.load(sys.stdin) if o["name"] == "prefix"))')
 pc=$(find "$stage" -name libdmio.pc)
 expect "libdmio.pc is installed" test -f "$pc"
-for file in bin/dmiod bin/dmioctl include/dmio/dmio.h include/dmio/dm-io.h; do
+for file in bin/dmiod bin/dmioctl include/dmio/dmio.h include/dmio/dm-io.h \
+    share/bash-completion/completions/dmioctl; do
     expect "$file is installed" test -f "$stage$prefix/$file"
 done
 expect "the unit is installed" test -n "$(find "$stage" -name dmiod.service)"

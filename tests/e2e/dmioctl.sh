@@ -28,7 +28,7 @@ json() {
 
 expect_match "--version" "$(dmioctl --version)" "dmioctl [0-9]*"
 for verb in "client open" "client close" "client list" get put "export create" "export remove" "export list" \
-    io copy zero "job list" "job cancel" status; do
+    io submit wait copy zero "job list" "job watch" "job cancel" status call interface doctor; do
     expect "--help names $verb" grep -q "$verb" <<<"$(dmioctl --help)"
     # shellcheck disable=SC2086 # one or two words
     expect "$verb --help" grep -qi usage <<<"$(dmioctl $verb --help)"
