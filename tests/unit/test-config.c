@@ -551,7 +551,7 @@ static void the_default_file_need_not_be_there(void **state)
         assert_int_equal(queues_by_default(), 0);
         setenv("HOME", f->folder, 1);
         assert_int_equal(queues_by_default(), 0);
-        (void)snprintf(file, sizeof(file), "%s/.config", f->folder);
+        (void)snprintf(file, sizeof(file), "%s/../.config", folder);
         assert_int_equal(symlink(f->folder, file), 0);
         assert_int_equal(queues_by_default(), 3);
 
