@@ -55,6 +55,8 @@ struct creation {
         struct client *client;
         struct device_list devices;
         json_t *answer;
+        struct keeper *keeper; /* of descriptors; NULL if the client does not last */
+        uint64_t numbers;
         struct export *export; /* made, if it is to last; a reference */
         struct commit commit;
 };
@@ -64,6 +66,8 @@ static void creation_open(struct worker_job *job)
         struct creation *creation = container_of(job, struct creation, job);
 
         creation->answer = device_list_open(&creation->devices);
+        if (!creation->answer && creation->keeper)
+                device_list_keep(&creation->devices, creation->keeper, creation->numbers);
         descriptors_close(&creation->call->descriptors);
 }
 
@@ -101,15 +105,19 @@ static json_t *creation_export(struct creation *creation)
                                              .sector = entry->sector,
                                              .count = entry->count,
                                              .how = entry->how,
-                                             .identity = entry->identity };
+                                             .identity = entry->identity,
+                                             .kept = entry->kept };
         }
         r = export_new(creation->client, arguments->name, legs, devices->n, arguments->read_only,
                        arguments->shared,
                        arguments->cache == FIELD_ABSENT ? EXPORT_CACHE_MAPPED
                                                         : (enum export_cache)arguments->cache,
                        &export, &refusal);
-        if (r != MODEL_OK)
+        if (r != MODEL_OK) {
+                if (creation->keeper)
+                        device_list_forget(devices, creation->keeper);
                 return error_from_outcome(r, &refusal, &subject);
+        }
 
         for (unsigned int i = 0; i < devices->n; i++) {
                 struct device_entry *entry = &devices->entries[i];
@@ -210,6 +218,10 @@ void method_create_export(struct call *call)
 
         creation->call = call;
         creation->client = client;
+        if (client->linger && model_can_last(call->model)) {
+                creation->keeper = call->model->keeper;
+                creation->numbers = keeper_take_numbers(creation->keeper, creation->devices.n);
+        }
         creation->job = (struct worker_job){ .run = creation_open,
                                              .done = creation_opened,
                                              .uid = call_worker_uid(call) };

@@ -66,6 +66,7 @@ struct leg_spec {
         sector_t count;
         enum leg_how how;
         struct leg_identity identity;
+        uint64_t kept; /* the number of the descriptor that is kept for it (commit.h); 0: none is */
 };
 
 struct leg {

@@ -26,7 +26,7 @@ struct folder {
 
 /*
  * Open the folder @path, which is made if only its last part is missing, and lock it. Returns 0;
- * -EBUSY if another process has it; or another negative errno.
+ * -EBUSY if another process has it, and does not end within two seconds; or another negative errno.
  */
 int folder_open(struct folder *folder, const char *path);
 

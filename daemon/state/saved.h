@@ -36,6 +36,7 @@ struct saved_leg {
         int64_t born_sec;
         int64_t born_nsec;
         char *serial;
+        int64_t kept;
 };
 
 struct saved_export {

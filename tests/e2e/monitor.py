@@ -345,7 +345,7 @@ CONTROL = os.path.join(WORK, 'control2')
 log = open(os.path.join(WORK, 'dmiod2.log'), 'w')
 daemon = subprocess.Popen([BUILD + '/daemon/dmiod', '--config=' + WORK + '/dmiod.conf',
                            '--mount=' + WORK + '/mnt2', '--control=' + CONTROL,
-                           '--state=' + WORK + '/state2'], stdout=log, stderr=log)
+                           '--state=' + os.environ['DMIO_STATE'] + '2'], stdout=log, stderr=log)
 
 
 def is_up():

@@ -36,7 +36,7 @@ case_of() {
         cp -r "$STATE" "$WORK/state.kept"
         DMIO_TEST_STATE_KILL=$step:2 restart_dmiod
         may_fail "$method" "$parameters"
-        wait_for 10 process_is_gone "$DMIOD_PID"
+        dmiod_dies
         expect_not "$what, killed at $step: there is no answer" test -s "$WORK/reply"
         case $step in
         sync-folder | done) wanted=$after ;;

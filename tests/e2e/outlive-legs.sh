@@ -151,7 +151,7 @@ if command -v nbdfuse >/dev/null && command -v nbdkit >/dev/null; then
         fail_leg "$bad"
         expect_not "$step: killed while it writes the failure down, the writer hears of no success" \
             dd if=/dev/zero of="$file" bs=512 count=1 conv=notrunc status=none
-        wait_for 10 process_is_gone "$DMIOD_PID"
+        dmiod_dies
         restart_dmiod
         case $step in
         sync-folder | done) wanted='["failed","active"] 0' ;;

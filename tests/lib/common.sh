@@ -340,6 +340,11 @@ restart_dmiod() {
 # kill_dmiod: as a bug or the kernel would.
 kill_dmiod() {
     kill -9 "$DMIOD_PID"
+    dmiod_dies
+}
+
+# dmiod_dies: it is being killed, or kills itself.
+dmiod_dies() {
     wait_for 20 process_is_gone "$DMIOD_PID"
     wait "$DMIOD_PID" 2>/dev/null || true
     DMIOD_PID=

@@ -25,7 +25,7 @@
         "{\"device\":\"/a\",\"how\":\"path\",\"state\":\"active\",\"sector\":8,\"count\":16,"      \
         "\"errors\":2,\"last_error\":5,\"block\":false,\"major\":8,\"minor\":1,"                   \
         "\"inode\":\"18446744073709551615\",\"capacity\":24,\"born_sec\":17," more                 \
-        "\"born_nsec\":999999999,\"serial\":\"\"}"
+        "\"born_nsec\":999999999,\"serial\":\"\",\"kept\":0}"
 #define EXPORT(name, node, legs)                                                                   \
         "{\"name\":\"" name "\",\"node\":" node ",\"ctime\":1700000000,\"read_only\":true,"        \
         "\"shared\":false,\"cache\":\"none\",\"legs\":[" legs "]}"
