@@ -28,6 +28,8 @@ static const struct method methods[] = {
           method_remove_export },
         { "io.dmiod.ListExports", list_exports_fields, sizeof(struct list_exports_arguments),
           method_list_exports },
+        { "io.dmiod.Statistics", statistics_fields, sizeof(struct statistics_arguments),
+          method_statistics },
         { "io.dmiod.Io", io_fields, sizeof(struct io_arguments), method_io },
 
         { "io.dmiod.SubmitIo", io_fields, sizeof(struct io_arguments), method_submit_io },

@@ -76,6 +76,15 @@ void method_create_export(struct call *call);
 void method_remove_export(struct call *call);
 void method_list_exports(struct call *call);
 
+/* methods-statistics.c */
+struct statistics_arguments {
+        char *client;
+};
+
+extern const struct field statistics_fields[];
+
+void method_statistics(struct call *call);
+
 /* monitor.c */
 void method_monitor(struct call *call);
 

@@ -60,7 +60,7 @@ json_t *describe_client(const struct client *client)
                          integer(stats.in_use), "waits", integer(stats.waits));
 }
 
-static json_t *describe_leg(const struct leg *leg)
+json_t *describe_leg(const struct leg *leg)
 {
         int error = atomic_load(&leg->last_error);
         JSON *object = NULL;
