@@ -29,3 +29,6 @@ char *describe_status_file(struct model *model, const struct node *node, const s
 
 /* "EIO" and so on; for numbers without a name "errno 4711" in a buffer of the thread. */
 const char *errno_name(int error);
+
+/* The number of "EIO" and so on; 0 for what is no such name. */
+int errno_number(const char *name);

@@ -22,6 +22,7 @@
 #include "model/describe.h"
 #include "model/event.h"
 #include "model/export.h"
+#include "model/fault.h"
 #include "model/quota.h"
 #include "model/region-table.h"
 #include "util/cleanup.h"
@@ -151,6 +152,7 @@ static int export_allocate(struct client *client, const char *name, unsigned int
         if (!export)
                 return -ENOMEM;
         list_init(&export->link);
+        list_init(&export->faults);
         range_lock_init(&export->ranges);
         clock_gettime(CLOCK_REALTIME, &now);
         export->ctime_sec = now.tv_sec;
@@ -350,6 +352,8 @@ int export_remove(struct export *export, bool force, void (*removed)(void *userd
                 refusal->n_open = export_n_open(export);
                 return MODEL_E_BUSY;
         }
+        /* What they hold would be in flight for ever. */
+        faults_forget(export);
         export->removed = removed;
         export->removed_userdata = userdata;
 

@@ -85,6 +85,7 @@ struct export
         _Atomic(unsigned int) in_flight; /* plus one until it is removed */
         _Atomic(bool) gone;
 
+        struct list faults;              /* struct fault.link (fault.h); main loop */
         struct export_counters counters; /* counted in by the queue threads */
 
         struct range_lock ranges; /* writes in flight (mount/range-lock.h) */

@@ -68,6 +68,7 @@ struct model {
         struct list regions;   /* struct grant.link (region-table.h) */
         uint64_t last_job;     /* the number of the latest one */
         uint64_t last_request; /* the same of submitted requests */
+        uint64_t last_fault;   /* the same of faults */
         bool jobs_stopped;     /* those that begin are cancelled at once */
         void *nodes;           /* tsearch(3) tree of struct node by id */
         node_id_t next_node;
