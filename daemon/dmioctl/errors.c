@@ -51,6 +51,7 @@ static const struct {
         { "io.dmiod.NoSuchJob", "there is no job {job}; see 'dmioctl job list'" },
         { "io.dmiod.NoSuchRequest",
           "there is no submitted request {id} whose result is not fetched" },
+        { "io.dmiod.NoSuchFault", "there is no fault {fault}; see 'dmioctl fault list'" },
         { "io.dmiod.PermissionDenied", "permission denied: {reason}" },
         { "org.varlink.service.InterfaceNotFound",
           "the daemon does not know the interface '{interface}'; is it a dmiod?" },

@@ -67,32 +67,39 @@ static int complain_connect(const struct invocation *invocation, const char *pat
         return STATUS_NO_DAEMON;
 }
 
-int request_connect(struct request *request)
+int request_path(const struct request *request, char **ret)
 {
         const struct invocation *invocation = request->invocation;
-        DMIO_CLEANUP(freep) char *own = NULL;
-        const char *path = DEFAULT_CONTROL;
-        int r;
+        const char *folder = getenv("XDG_RUNTIME_DIR");
+        char *path = NULL;
 
         if (invocation->given[OPTION_CONTROL]) {
-                path = invocation->values[OPTION_CONTROL];
-        } else if (invocation->given[OPTION_USER]) {
-                const char *folder = getenv("XDG_RUNTIME_DIR");
-
-                if (!folder || !*folder) {
-                        complain("--user needs XDG_RUNTIME_DIR in the environment; or name the "
-                                 "socket with --control=SOCKET");
-                        return STATUS_NO_DAEMON;
-                }
-                if (asprintf(&own, "%s/dmiod/control", folder) < 0) {
-                        own = NULL;
-                        return complain_memory();
-                }
-                path = own;
+                path = strdup(invocation->values[OPTION_CONTROL]);
+        } else if (!invocation->given[OPTION_USER]) {
+                path = strdup(DEFAULT_CONTROL);
+        } else if (!folder || !*folder) {
+                complain("--user needs XDG_RUNTIME_DIR in the environment; or name the socket with "
+                         "--control=SOCKET");
+                return STATUS_NO_DAEMON;
+        } else if (asprintf(&path, "%s/dmiod/control", folder) < 0) {
+                path = NULL;
         }
+        if (!path)
+                return complain_memory();
+        *ret = path;
+        return STATUS_OK;
+}
 
+int request_connect(struct request *request)
+{
+        DMIO_CLEANUP(freep) char *path = NULL;
+        int r;
+
+        r = request_path(request, &path);
+        if (r != STATUS_OK)
+                return r;
         r = control_connect(path, &request->control);
-        return r < 0 ? complain_connect(invocation, path, r) : STATUS_OK;
+        return r < 0 ? complain_connect(request->invocation, path, r) : STATUS_OK;
 }
 
 int request_regions(struct request *request, unsigned int first, unsigned int n, bool read_only,
@@ -224,4 +231,23 @@ int parse_pages(const struct invocation *invocation, const char *what, const cha
                 return complain_usage(invocation->verb, "%s '%s' %s", what, text,
                                       leg_outcome_text(r));
         return STATUS_OK;
+}
+
+int parse_export_name(const struct invocation *invocation, const char *text, char **ret_client,
+                      const char **ret_name)
+{
+        const char *slash = strchr(text, '/');
+
+        if (!slash || slash == text || !slash[1] || strchr(slash + 1, '/'))
+                return complain_usage(invocation->verb, "'%s' is not CLIENT/NAME", text);
+        *ret_client = strndup(text, (size_t)(slash - text));
+        if (!*ret_client)
+                return complain_memory();
+        *ret_name = slash + 1;
+        return STATUS_OK;
+}
+
+json_t *client_parameters(const struct invocation *invocation)
+{
+        return json_pack("{s:s*}", "client", invocation->n_args > 0 ? invocation->args[0] : NULL);
 }
