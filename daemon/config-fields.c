@@ -108,6 +108,9 @@ int config_set_key(struct config *config, const struct config_key *key, const ch
                         break;
                 *(int *)field = r;
                 return 0;
+
+        case KEY_BOOL:
+                return value_parse_bool(value, field, ret_reason);
         }
 
         config_key_describe_type(key, type, sizeof(type));
@@ -247,6 +250,11 @@ static int keep_value(const struct config_key *key, void *to, const void *from, 
         case KEY_LEVEL:
                 *ret_same = *(int *)to == *(const int *)from;
                 *(int *)to = *(const int *)from;
+                break;
+
+        case KEY_BOOL:
+                *ret_same = *(bool *)to == *(const bool *)from;
+                *(bool *)to = *(const bool *)from;
                 break;
         }
         return 0;

@@ -42,6 +42,9 @@ static const struct config_key keys[] = {
           0, 10000, false, .help = "microseconds that a thread polls before it sleeps" },
         { "daemon", "log-level", KEY_LEVEL, FIELD(log_level), "info", NULL,
           0, 0, true, .help = "how much is logged" },
+        { "daemon", "drills", KEY_BOOL, FIELD(drills), "no", NULL,
+          0, 0, true, .help = "whether faults may be made on purpose",
+          .more = "For drills (dmioctl fault), and for tests: not where it matters." },
 
         { "limits", "clients-per-uid", KEY_NUMBER, FIELD(limit_clients), "64", NULL,
           0, 1u << 20, true, .help = "clients of one user", .limit = "clients" },
@@ -60,6 +63,8 @@ static const struct config_key keys[] = {
         { "limits", "monitors-per-uid", KEY_NUMBER, FIELD(limit_monitors), "64", NULL,
           0, 1u << 20, true, .help = "calls of Monitor of one user", .limit = "monitors",
           .more = "Each may have monitor-events waiting." },
+        { "limits", "faults-per-uid", KEY_NUMBER, FIELD(limit_faults), "32", NULL,
+          0, 1u << 16, true, .help = "faults on purpose of one user", .limit = "faults" },
         { "limits", "message-bytes", KEY_NUMBER, FIELD(limit_message), "1048576", NULL,
           4096, 64u << 20, true, .help = "length of a control message", .limit = "message",
           .more = "Root is not exempt from this, nor from the limits that follow. The connection "
@@ -125,6 +130,9 @@ void config_key_describe_type(const struct config_key *key, char *ret, size_t si
                 break;
         case KEY_LEVEL:
                 (void)snprintf(ret, size, "error, warning, notice, info or debug");
+                break;
+        case KEY_BOOL:
+                (void)snprintf(ret, size, "yes or no");
                 break;
         }
 }

@@ -14,6 +14,7 @@ enum key_type {
         KEY_UNSIGNED,
         KEY_NUMBER,
         KEY_LEVEL,
+        KEY_BOOL,
 };
 
 struct config_key {

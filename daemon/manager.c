@@ -24,6 +24,7 @@
 #include "model/client.h"
 #include "model/commit.h"
 #include "model/event.h"
+#include "model/fault.h"
 #include "model/model.h"
 #include "mount/mount.h"
 #include "state/state.h"
@@ -132,6 +133,8 @@ static void reload(struct manager *manager)
         model_set_config(&manager->model, manager->config);
         config_free(old);
         log_set_level(manager->config->log_level);
+        if (!manager->config->drills && faults_stop(&manager->model) > 0)
+                log_notice("Drills are off now: all faults have ended");
         log_info("The configuration has been read again");
         event_daemon(EVENT_CONFIGURATION_RELOADED, &manager->model);
 }
@@ -259,6 +262,7 @@ static int start_model(struct manager *manager)
         if (r < 0)
                 return log_error_errno(r, "Cannot set up the model: %m");
         manager->has_model = true;
+        manager->model.n_lanes = mount_n_threads(manager->config);
         return 0;
 }
 

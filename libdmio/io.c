@@ -11,6 +11,7 @@
 #include "io-internal.h"
 #include "queue-internal.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/macros.h"
 
 #define IO_FLAGS                                                                                   \
@@ -193,6 +194,7 @@ static void io_tell(struct io *io)
                         io->leg_errors[i] = (struct dm_io_leg_error){
                                 .error = io->legs[i].error,
                                 .sector = io->legs[i].error_sector,
+                                .done_usec = io->legs[i].done_usec,
                         };
         }
         io_free(io);
@@ -221,6 +223,8 @@ static void io_put_pending(struct io *io, bool submitting)
 
 void io_leg_done(struct leg *leg)
 {
+        if (leg->io->leg_errors)
+                leg->done_usec = now_usec();
         io_put_pending(leg->io, false);
 }
 

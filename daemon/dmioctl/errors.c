@@ -60,9 +60,10 @@ static const struct {
         { NO_REQUEST, "there is no submitted request {id} whose result is not fetched; 'dmioctl "
                       "submit' makes one, "
                       "and each result is given once" },
+        { "io.dmiod.StateError", "{reason}; nothing has changed" },
+        { "io.dmiod.NoSuchFault", "there is no fault {fault}; see 'dmioctl fault list'" },
         { "io.dmiod.PermissionDenied",
           "permission denied: {reason}; ask whoever runs the daemon, or be root" },
-        { "io.dmiod.StateError", "{reason}; nothing has changed" },
         { "org.varlink.service.InterfaceNotFound",
           "the daemon does not know the interface '{interface}'; is it a dmiod?" },
         { "org.varlink.service.MethodNotFound",

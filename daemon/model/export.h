@@ -23,6 +23,7 @@
 #include "model/client.h"
 #include "model/model.h"
 #include "model/record.h"
+#include "model/statistics.h"
 #include "mount/range-lock.h"
 #include "worker.h"
 
@@ -84,7 +85,7 @@ struct leg {
 
 struct export
 {
-        struct list link; /* client.exports */
+        struct list link; /* client.exports, then client.draining */
         struct model *model;
         struct client *client; /* NULL once it is removed */
         struct client *owner;  /* main loop only: the same, until it is drained */
@@ -109,7 +110,10 @@ struct export
         _Atomic(bool) gone;
         bool leaving; /* main loop: is about to be removed, and lasts no longer */
 
-        struct record record;     /* of failed legs, for the next daemon */
+        struct record record;            /* of failed legs, for the next daemon */
+        struct list faults;              /* struct fault.link (fault.h); main loop */
+        struct export_counters counters; /* counted in by the queue threads */
+
         struct range_lock ranges; /* writes in flight (mount/range-lock.h) */
 
         /*

@@ -58,9 +58,10 @@ struct model {
         struct keeper *keeper;       /* makes things last (commit.h); NULL: nothing does */
         char *mount;                 /* where the mount is, for paths in answers; may be NULL */
         struct dm_io_client *own_io; /* the mount's own share of the pool; NULL without a mount */
-        char *transport;             /* how FUSE is spoken, for Status: "dev-fuse" */
-        uint64_t start_usec;         /* CLOCK_MONOTONIC */
-        struct list clients;         /* struct client.link, in the order of creation */
+        unsigned int n_lanes; /* queue threads that the mount may have; each counts for itself */
+        char *transport;      /* how FUSE is spoken, for Status: "dev-fuse" */
+        uint64_t start_usec;  /* CLOCK_MONOTONIC */
+        struct list clients;  /* struct client.link, in the order of creation */
         unsigned int n_clients;
         unsigned int n_exports;
         uint64_t pages;        /* reserved by the clients, together */
@@ -69,6 +70,7 @@ struct model {
         struct list regions;   /* struct grant.link (region-table.h) */
         uint64_t last_job;     /* the number of the latest one */
         uint64_t last_request; /* the same of submitted requests */
+        uint64_t last_fault;   /* the same of faults */
         bool jobs_stopped;     /* those that begin are cancelled at once */
         void *nodes;           /* tsearch(3) tree of struct node by id */
         node_id_t next_node;

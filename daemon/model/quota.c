@@ -27,6 +27,7 @@ static const struct {
         [QUOTA_JOBS] = { "jobs", offsetof(struct config, limit_jobs) },
         [QUOTA_REQUESTS] = { "requests", offsetof(struct config, limit_requests) },
         [QUOTA_MONITORS] = { "monitors", offsetof(struct config, limit_monitors) },
+        [QUOTA_FAULTS] = { "faults", offsetof(struct config, limit_faults) },
 };
 
 const char *quota_name(enum quota quota)

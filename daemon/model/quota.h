@@ -15,6 +15,7 @@ enum quota {
         QUOTA_JOBS,
         QUOTA_REQUESTS,
         QUOTA_MONITORS,
+        QUOTA_FAULTS,
         _QUOTA_MAX,
 };
 

@@ -16,7 +16,7 @@
 
 #define THREADS_MAX 4
 
-static unsigned int thread_count(const struct config *config)
+unsigned int mount_n_threads(const struct config *config)
 {
         long n_cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
@@ -119,7 +119,7 @@ static void drained_task(struct dmio_task *task)
 
 static struct mount *mount_alloc(struct model *model, const struct config *config)
 {
-        unsigned int n_threads = thread_count(config);
+        unsigned int n_threads = mount_n_threads(config);
         struct mount *mount;
 
         mount = calloc(1, sizeof(*mount));

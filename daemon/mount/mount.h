@@ -14,6 +14,9 @@
 
 struct mount;
 
+/* How many queue threads a mount with this configuration wants; some may not start. */
+unsigned int mount_n_threads(const struct config *config);
+
 /*
  * Mount at config->mount (made if it is not there) and start the queue threads. Returns 0, or a
  * negative errno after logging what failed. Sets model->mount, model->own_io and model->transport.

@@ -38,20 +38,6 @@ else
     skip_case "to make the pages: needs scdoc and man"
 fi
 
-# --- dmioctl(1) and dmioctl --help
-"$DMIOCTL" --help | sed -n '/^Verbs:/,/^Options/s/^  \([a-z].*\)/\1/p' >"$WORK/verbs"
-expect "there are verbs" test -s "$WORK/verbs"
-while read -r verb; do
-    # The words before what is to be filled in.
-    words=$(sed 's/ *[][A-Z].*//' <<<"$verb")
-    expect "dmioctl(1) has $words" grep -qE "^\*$words( [a-z]+)?\*" "$MAN/dmioctl.1.scd"
-    # shellcheck disable=SC2086 # a verb may have two words
-    "$DMIOCTL" $words --help | sed -n 's/^  \(--[a-z-]*\).*/\1/p' >"$WORK/options"
-    for option in $(cat "$WORK/options"); do
-        expect "and $option" grep -q -e "\*$option" "$MAN/dmioctl.1.scd"
-    done
-done <"$WORK/verbs"
-
 # --- dmiod(8): a try; its first block is the daemon, in a terminal of its own
 try=$WORK/try
 export PATH=$DMIO_BUILD/daemon:$PATH
@@ -83,7 +69,12 @@ else
     skip_case "varlinkctl introspect: there is no varlinkctl"
 fi
 
-# --- dmioctl(1): in a folder with what the examples take for granted
+# --- dmioctl(1): a daemon that allows drills, in a folder with what the examples take for granted. (That
+# the page has all that dmioctl has is checked by manual-dmioctl.sh.)
+stop_dmiod
+CONTROL=$WORK/control MOUNT=$WORK/mnt
+printf '[daemon]\ndrills = yes\n' >"$WORK/dmiod.conf"
+start_dmiod
 mkdir "$WORK/ctl"
 cd "$WORK/ctl"
 truncate -s 16M a.img b.img
@@ -113,10 +104,10 @@ dmioctl() {
     timeout 20 "$DMIOCTL" --control="$CONTROL" "$@"
 }
 "$DMIOCTL" --help | sed -n 's/^        \(dmioctl .*\)/\1/p' >"$WORK/typed"
-expect_eq "each verb has an example" "$(wc -l <"$WORK/typed")" "$(wc -l <"$WORK/verbs")"
+expect "verbs have examples" test "$(wc -l <"$WORK/typed")" -gt 20
 while read -r line; do
     case $line in
-    *monitor*) continue ;; # goes on for ever: see above
+    *monitor* | *top* | *promtool*) continue ;; # go on for ever (see above), or have a test of their own
     "dmioctl client open"*) dmioctl client close alice ;;
     *) dmioctl client open alice --linger || true ;;
     esac >/dev/null 2>&1

@@ -82,6 +82,15 @@ def starts_monitor():
         return 'error' not in c.receive()
 
 
+def faults(c):
+    c.call('OpenClient', {'name': 'c', 'pages': 8})
+    c.call('CreateExport', {'client': 'c', 'name': 'e', 'regions': [region('granted', 0, 8)]})
+    fault = {'client': 'c', 'export': 'e', 'leg': 0, 'action': 'hold', 'operation': 'write'}
+    for _ in range(2):
+        c.call('AddFault', fault)
+    return c.refusal('AddFault', fault)
+
+
 def message(c):
     start = b'{"method":"io.dmiod.ListClients"'
     c.send_bytes(start + b' ' * (4096 - len(start) - 1) + b'}\n')
