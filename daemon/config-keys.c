@@ -28,6 +28,7 @@ enum key_type {
         KEY_UNSIGNED,
         KEY_NUMBER,
         KEY_LEVEL,
+        KEY_BOOL,
 };
 
 static const char *const type_names[] = {
@@ -36,6 +37,7 @@ static const char *const type_names[] = {
         [KEY_UNSIGNED] = NULL,
         [KEY_NUMBER] = NULL,
         [KEY_LEVEL] = "error, warning, notice, info or debug",
+        [KEY_BOOL] = "yes or no",
 };
 
 struct config_key {
@@ -71,6 +73,8 @@ static const struct config_key keys[] = {
           0, 10000, false, "microseconds that a thread polls before it sleeps" },
         { "daemon", "log-level", KEY_LEVEL, FIELD(log_level), "info", NULL,
           0, 0, true, "what is logged" },
+        { "daemon", "drills", KEY_BOOL, FIELD(drills), "no", NULL,
+          0, 0, true, "whether faults may be made on purpose" },
 
         { "limits", "clients-per-uid", KEY_NUMBER, FIELD(limit_clients), "64", NULL,
           0, 1u << 20, true, "clients of one user" },
@@ -84,6 +88,8 @@ static const struct config_key keys[] = {
           0, 1u << 16, true, "jobs of one user that run at a time" },
         { "limits", "requests-per-uid", KEY_NUMBER, FIELD(limit_requests), "256", NULL,
           0, 1u << 20, true, "submitted requests of one user whose results are not fetched" },
+        { "limits", "faults-per-uid", KEY_NUMBER, FIELD(limit_faults), "32", NULL,
+          0, 1u << 16, true, "faults on purpose of one user" },
         { "limits", "message-bytes", KEY_NUMBER, FIELD(limit_message), "1048576", NULL,
           4096, 64u << 20, true, "length of a control message" },
         { "limits", "message-depth", KEY_NUMBER, FIELD(limit_nesting), "32", NULL,
@@ -221,6 +227,9 @@ int config_set_key(struct config *config, const struct config_key *key, const ch
                                             type_names[key->type], value);
                 *(int *)field = r;
                 return 0;
+
+        case KEY_BOOL:
+                return value_parse_bool(value, field, ret_reason);
         }
         return -EINVAL;
 }
@@ -351,6 +360,11 @@ int config_keep_fixed(struct config *config, const struct config *running, const
                 case KEY_LEVEL:
                         same = *(int *)to == *(const int *)from;
                         *(int *)to = *(const int *)from;
+                        break;
+
+                case KEY_BOOL:
+                        same = *(bool *)to == *(const bool *)from;
+                        *(bool *)to = *(const bool *)from;
                         break;
                 }
                 if (!same && !changed)

@@ -39,12 +39,14 @@ struct config {
         uint64_t max_pages;     /* 0: half the memory */
         unsigned int spin_usec; /* how long a queue thread polls before it sleeps */
         int log_level;
+        bool drills;                /* faults on purpose are allowed */
         uint64_t limit_clients;     /* per uid */
         uint64_t limit_exports;     /* per uid */
         uint64_t limit_connections; /* per uid */
         uint64_t limit_pages;       /* per uid */
         uint64_t limit_jobs;        /* per uid */
         uint64_t limit_requests;    /* per uid */
+        uint64_t limit_faults;      /* per uid */
         uint64_t limit_message;     /* bytes of a message */
         uint64_t limit_nesting;     /* levels of a message */
         uint64_t limit_descriptors; /* of a message */

@@ -21,6 +21,7 @@
 #include "loop.h"
 #include "manager.h"
 #include "model/event.h"
+#include "model/fault.h"
 #include "model/model.h"
 #include "mount/mount.h"
 #include "stop.h"
@@ -126,6 +127,8 @@ static void reload(struct manager *manager)
         model_set_config(&manager->model, manager->config);
         config_free(old);
         log_set_level(manager->config->log_level);
+        if (!manager->config->drills && faults_stop(&manager->model) > 0)
+                log_notice("Drills are off now: all faults have ended");
         log_info("The configuration has been read again");
         event_daemon(EVENT_CONFIGURATION_RELOADED, &manager->model);
 }

@@ -14,6 +14,7 @@
 #include "log.h"
 #include "model/client.h"
 #include "model/export.h"
+#include "model/fault.h"
 #include "model/job.h"
 #include "stop.h"
 #include "util/cleanup.h"
@@ -131,6 +132,7 @@ static void stop_step_done(void *userdata)
 static void stop_calls(struct stop *stop)
 {
         jobs_stop(stop->model);
+        (void)faults_stop(stop->model);
         server_drain(stop->server, stop_step_done, &stop->waits[STOP_CALLS]);
 }
 

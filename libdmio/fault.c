@@ -98,12 +98,19 @@ static bool rule_fits(const struct dmio_fault_rule *rule, const struct leg *leg,
         uint64_t begin = rule->sector << DMIO_SECTOR_SHIFT;
         uint64_t bytes = rule->count << DMIO_SECTOR_SHIFT;
 
-        if (rule->ops && !(rule->ops & kind_of(leg->io, op)))
+        unsigned int kind = kind_of(leg->io, op);
+
+        if (rule->ops && !(rule->ops & kind))
+                return false;
+        if (rule->client && rule->client != leg->io->client)
                 return false;
         if (rule->bdev && rule->bdev != leg->bdev)
                 return false;
         if (rule->leg >= 0 && rule->leg != leg - leg->io->legs)
                 return false;
+        if (rule->count > 0 && kind == DMIO_FAULT_FLUSH)
+                return rule->ops & kind && leg->sector >= rule->sector &&
+                       leg->sector - rule->sector < rule->count;
         return rule->count == 0 || ranges_overlap(begin, bytes, op->offset, op_bytes(op));
 }
 
@@ -126,8 +133,10 @@ static void state_go(struct dmio_task *task)
 }
 
 /* Under the lock. */
-static void state_wait(struct fault_state *state, struct leg *leg, struct dmio_op *op)
+static void state_wait(struct fault_state *state, const struct dmio_fault *fault, struct leg *leg,
+                       struct dmio_op *op)
 {
+        state->fault = fault;
         state->task.fn = state_go;
         state->queue = leg->io->queue;
         state->op = op;
@@ -164,11 +173,11 @@ static bool rule_act(struct dmio_fault *fault, struct leg *leg, struct dmio_op *
                         op_cut(op, state, bytes);
                 return false;
         case DMIO_FAULT_DELAY:
-                state_wait(state, leg, op);
+                state_wait(state, fault, leg, op);
                 delay(fault->faults, state, rule->delay_us);
                 return true;
         case DMIO_FAULT_HOLD:
-                state_wait(state, leg, op);
+                state_wait(state, fault, leg, op);
                 list_append(&fault->held, &state->link);
                 fault->n_held++;
                 return true;
@@ -353,6 +362,19 @@ void dmio_fault_stats(struct dmio_fault *fault, struct dmio_fault_stats *ret)
         pthread_mutex_unlock(&fault->faults->lock);
 }
 
+/* Under the lock: its delays are over. */
+static void end_delays(const struct dmio_fault *fault)
+{
+        struct fault_state *state, *after;
+
+        list_for_each_safe (state, after, &fault->faults->delayed, link) {
+                if (state->fault != fault)
+                        continue;
+                list_unlink(&state->link);
+                dmio_queue_post(state->queue, &state->task);
+        }
+}
+
 /* Under the lock. */
 static uint64_t release(struct dmio_fault *fault)
 {
@@ -388,6 +410,7 @@ void dmio_fault_remove(struct dmio_fault *fault)
         list_unlink(&fault->link);
         atomic_fetch_sub(&faults->n_rules, 1);
         (void)release(fault);
+        end_delays(fault);
         pthread_mutex_unlock(&faults->lock);
         free(fault);
 }

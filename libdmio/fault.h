@@ -31,10 +31,11 @@ struct fault_state {
         struct dmio_task task;
         struct dmio_queue *queue;
         struct dmio_op *op;
-        uint64_t due_us;        /* CLOCK_MONOTONIC */
-        unsigned int cut_n_iov; /* entries before the cut; 0 if there was none */
-        size_t cut_length;      /* of the last entry that is left */
-        bool is_refused;        /* the error is a rule's, not the device's */
+        const struct dmio_fault *fault; /* that it waits for */
+        uint64_t due_us;                /* CLOCK_MONOTONIC */
+        unsigned int cut_n_iov;         /* entries before the cut; 0 if there was none */
+        size_t cut_length;              /* of the last entry that is left */
+        bool is_refused;                /* the error is a rule's, not the device's */
 };
 
 void faults_init(struct faults *faults);

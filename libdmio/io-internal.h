@@ -37,6 +37,7 @@ struct leg {
         unsigned int n_pieces; /* in flight, and one more while the leg is worked on */
         int error;             /* the first one, positive */
         sector_t error_sector;
+        uint64_t done_usec; /* if somebody wants to know */
 };
 
 struct io {

@@ -11,6 +11,7 @@
 #include "io-internal.h"
 #include "queue-internal.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/macros.h"
 
 #define IO_FLAGS (DM_IO_PREFLUSH | DM_IO_FUA | DM_IO_SYNC | DM_IO_MEMORY_SHARED | DM_IO_NOWAIT)
@@ -190,6 +191,7 @@ static void io_tell(struct io *io)
                         io->leg_errors[i] = (struct dm_io_leg_error){
                                 .error = io->legs[i].error,
                                 .sector = io->legs[i].error_sector,
+                                .done_usec = io->legs[i].done_usec,
                         };
         }
         io_free(io);
@@ -218,6 +220,8 @@ static void io_put_pending(struct io *io, bool submitting)
 
 void io_leg_done(struct leg *leg)
 {
+        if (leg->io->leg_errors)
+                leg->done_usec = now_usec();
         io_put_pending(leg->io, false);
 }
 

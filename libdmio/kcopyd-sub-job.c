@@ -192,7 +192,8 @@ static int pages_wait(struct dm_kcopyd_client *kc, unsigned int n)
 
 static void sub_job_fail_read(struct sub_job *sub, int error)
 {
-        const struct dm_io_leg_error what = { error, sub->job->from.sector + sub->offset };
+        const struct dm_io_leg_error what = { .error = error,
+                                              .sector = sub->job->from.sector + sub->offset };
 
         job_note_read_error(sub->job, &what);
 }
@@ -319,8 +320,9 @@ static void sub_job_refused(struct sub_job *sub, int error)
                 sub_job_fail_read(sub, error);
         } else {
                 for (unsigned int i = 0; i < job->num_dests; i++)
-                        sub->leg_errors[i] = (struct dm_io_leg_error){ error, job->dests[i].sector +
-                                                                                      sub->offset };
+                        sub->leg_errors[i] = (struct dm_io_leg_error){
+                                .error = error, .sector = job->dests[i].sector + sub->offset
+                        };
                 job_note_write_errors(job, (1UL << job->num_dests) - 1, sub->leg_errors);
         }
         sub_job_end(sub, false);

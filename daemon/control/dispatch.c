@@ -28,6 +28,8 @@ static const struct method methods[] = {
           method_remove_export },
         { "io.dmiod.ListExports", list_exports_fields, sizeof(struct list_exports_arguments),
           method_list_exports },
+        { "io.dmiod.Statistics", statistics_fields, sizeof(struct statistics_arguments),
+          method_statistics },
         { "io.dmiod.Io", io_fields, sizeof(struct io_arguments), method_io },
 
         { "io.dmiod.SubmitIo", io_fields, sizeof(struct io_arguments), method_submit_io },
@@ -37,6 +39,14 @@ static const struct method methods[] = {
         { "io.dmiod.ListJobs", NULL, 0, method_list_jobs },
         { "io.dmiod.CancelJob", cancel_job_fields, sizeof(struct cancel_job_arguments),
           method_cancel_job },
+        { "io.dmiod.AddFault", add_fault_fields, sizeof(struct add_fault_arguments),
+          method_add_fault },
+        { "io.dmiod.ListFaults", list_faults_fields, sizeof(struct list_faults_arguments),
+          method_list_faults },
+        { "io.dmiod.ReleaseFault", fault_fields, sizeof(struct fault_arguments),
+          method_release_fault },
+        { "io.dmiod.RemoveFault", fault_fields, sizeof(struct fault_arguments),
+          method_remove_fault },
         { "io.dmiod.Monitor", NULL, 0, method_monitor },
 };
 

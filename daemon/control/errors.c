@@ -55,6 +55,7 @@ static const struct {
                                   { { "limit", TEXT }, { "value", NUMBER } } },
         [ERROR_NO_SUCH_JOB] = { "io.dmiod.NoSuchJob", { { "job", NUMBER } } },
         [ERROR_NO_SUCH_REQUEST] = { "io.dmiod.NoSuchRequest", { { "id", NUMBER } } },
+        [ERROR_NO_SUCH_FAULT] = { "io.dmiod.NoSuchFault", { { "fault", NUMBER } } },
         [ERROR_PERMISSION_DENIED] = { "io.dmiod.PermissionDenied", { { "reason", TEXT } } },
 };
 

@@ -36,6 +36,7 @@ enum error_id {
         ERROR_LIMIT_REACHED,
         ERROR_NO_SUCH_JOB,
         ERROR_NO_SUCH_REQUEST,
+        ERROR_NO_SUCH_FAULT,
         ERROR_PERMISSION_DENIED,
         _ERROR_MAX,
 };
@@ -119,6 +120,11 @@ static inline json_t *error_no_such_job(uint64_t job)
 static inline json_t *error_no_such_request(uint64_t id)
 {
         return error_new(ERROR_NO_SUCH_REQUEST, NULL, NULL, id, 0);
+}
+
+static inline json_t *error_no_such_fault(uint64_t fault)
+{
+        return error_new(ERROR_NO_SUCH_FAULT, NULL, NULL, fault, 0);
 }
 
 static inline json_t *error_permission_denied(const char *reason)

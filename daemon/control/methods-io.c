@@ -33,6 +33,7 @@
 #include "model/region-table.h"
 #include "model/request.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/macros.h"
 
 enum io_op {
@@ -58,14 +59,15 @@ static const struct {
         unsigned int flags;
         bool takes_memory;
         bool takes_flags;
-        bool counts; /* the counts of the regions mean something */
+        bool counts;              /* the counts of the regions mean something */
+        enum operation operation; /* as what it is counted */
 } ops[_IO_MAX] = {
-        [IO_READ] = { DM_IO_READ, 0, true, false, true },
-        [IO_WRITE] = { DM_IO_WRITE, 0, true, true, true },
+        [IO_READ] = { DM_IO_READ, 0, true, false, true, OPERATION_READ },
+        [IO_WRITE] = { DM_IO_WRITE, 0, true, true, true, OPERATION_WRITE },
         /* A write of nothing, flushed first: unlike the engine's flush it takes many regions. */
-        [IO_FLUSH] = { DM_IO_WRITE, DM_IO_PREFLUSH, false, false, false },
-        [IO_DISCARD] = { DM_IO_DISCARD, 0, false, false, true },
-        [IO_WRITE_ZEROES] = { DM_IO_WRITE_ZEROES, 0, false, false, true },
+        [IO_FLUSH] = { DM_IO_WRITE, DM_IO_PREFLUSH, false, false, false, OPERATION_FLUSH },
+        [IO_DISCARD] = { DM_IO_DISCARD, 0, false, false, true, OPERATION_DISCARD },
+        [IO_WRITE_ZEROES] = { DM_IO_WRITE_ZEROES, 0, false, false, true, OPERATION_WRITE_ZEROES },
 };
 
 const struct field io_fields[] = {
@@ -104,6 +106,7 @@ struct io {
         struct dm_io_leg_error errors[DM_IO_MAX_REGIONS];
         struct grant *claims; /* one for each device, while it is in the region table */
         unsigned int n_claims;
+        uint64_t begun_usec; /* CLOCK_MONOTONIC: when the devices were open */
         json_t *answer;
 };
 
@@ -209,12 +212,24 @@ static json_t *describe_result(const struct io *io, json_t *reply)
         return reply;
 }
 
+static void io_count(const struct io *io, unsigned long bits)
+{
+        uint64_t sectors = 0;
+
+        for (unsigned int i = 0; i < io->devices.n; i++)
+                if (ops[io->op].counts && !(bits >> i & 1))
+                        sectors += io->devices.entries[i].count;
+        counters_add(&io->client->call_counters[ops[io->op].operation], now_usec() - io->begun_usec,
+                     sectors << DMIO_SECTOR_SHIFT, bits != 0);
+}
+
 static void io_complete(unsigned long bits, void *context)
 {
         struct io *io = context;
         char text[2 + 2 * sizeof(bits) + 1];
         json_t *reply, *failures;
 
+        io_count(io, bits);
         (void)snprintf(text, sizeof(text), "0x%lx", bits);
         reply = json_pack("{s:s}", "error_bits", text);
         failures = describe_failures(io, bits);
@@ -294,6 +309,7 @@ static void io_get_pages(struct io *io)
         unsigned int n = memory_pages_needed(&io->memory);
         int r;
 
+        io->begun_usec = now_usec();
         if (n > 0) {
                 io->memory.pages = dmio_pages_get(io->client->io, n);
                 if (!io->memory.pages) {

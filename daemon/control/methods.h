@@ -76,6 +76,48 @@ void method_create_export(struct call *call);
 void method_remove_export(struct call *call);
 void method_list_exports(struct call *call);
 
+/* methods-statistics.c */
+struct statistics_arguments {
+        char *client;
+};
+
+extern const struct field statistics_fields[];
+
+void method_statistics(struct call *call);
+
+/* methods-fault.c */
+struct add_fault_arguments {
+        char *client;
+        char *export;
+        int64_t leg;
+        int action;    /* enum dmio_fault_action */
+        int operation; /* number of the bit DMIO_FAULT_READ ... */
+        int64_t sector;
+        int64_t count;
+        int64_t skip;
+        int64_t times;
+        char *errno_name;
+        int64_t delay_us;
+        int64_t bytes;
+};
+
+struct list_faults_arguments {
+        char *client;
+};
+
+struct fault_arguments {
+        int64_t fault;
+};
+
+extern const struct field add_fault_fields[];
+extern const struct field list_faults_fields[];
+extern const struct field fault_fields[];
+
+void method_add_fault(struct call *call);
+void method_list_faults(struct call *call);
+void method_release_fault(struct call *call);
+void method_remove_fault(struct call *call);
+
 /* monitor.c */
 void method_monitor(struct call *call);
 

@@ -123,6 +123,20 @@ static void offer_jobs(const struct completion *completion)
         json_decref(reply);
 }
 
+static void offer_faults(const struct completion *completion)
+{
+        json_t *reply = ask(completion, "io.dmiod.ListFaults", json_object());
+        const json_t *fault;
+        char text[32];
+        size_t i;
+
+        json_array_foreach (list_of(reply, "faults"), i, fault) {
+                snprintf(text, sizeof(text), "%ju", (uintmax_t)show_integer(fault, "fault"));
+                offer(completion, text);
+        }
+        json_decref(reply);
+}
+
 /* The lines "method NAME(...)" of the interface. */
 static void offer_methods(const struct completion *completion)
 {
@@ -198,6 +212,8 @@ static const struct {
         { "CLIENT/NAME", offer_new_export, NULL },
         { "EXPORT", offer_exports, NULL },
         { "JOB", offer_jobs, NULL },
+        { "FAULT", offer_faults, NULL },
+        { "ACTION", NULL, "error|delay|short|hold" },
         { "METHOD", offer_methods, NULL },
         { "LEG", offer_legs, NULL },
         { "SOURCE", offer_legs, NULL },

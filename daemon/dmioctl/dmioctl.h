@@ -35,6 +35,16 @@ enum option {
         OPTION_MORE,
         OPTION_NO_HEADER,
         OPTION_CONFIG,
+        OPTION_OP,
+        OPTION_ERRNO,
+        OPTION_DELAY,
+        OPTION_BYTES,
+        OPTION_RANGE,
+        OPTION_SKIP,
+        OPTION_TIMES,
+        OPTION_INTERVAL,
+        OPTION_ONCE,
+        OPTION_BATCH,
         _OPTION_MAX,
 };
 
@@ -110,6 +120,15 @@ int verb_zero(const struct invocation *invocation);
 int verb_job_list(const struct invocation *invocation);
 int verb_job_watch(const struct invocation *invocation);
 int verb_job_cancel(const struct invocation *invocation);
+
+int verb_statistics(const struct invocation *invocation);
+int verb_metrics(const struct invocation *invocation);
+int verb_top(const struct invocation *invocation);
+
+int verb_fault_add(const struct invocation *invocation);
+int verb_fault_list(const struct invocation *invocation);
+int verb_fault_release(const struct invocation *invocation);
+int verb_fault_remove(const struct invocation *invocation);
 
 int verb_monitor(const struct invocation *invocation);
 

@@ -60,6 +60,7 @@ static const struct {
         { NO_REQUEST, "there is no submitted request {id} whose result is not fetched; 'dmioctl "
                       "submit' makes one, "
                       "and each result is given once" },
+        { "io.dmiod.NoSuchFault", "there is no fault {fault}; see 'dmioctl fault list'" },
         { "io.dmiod.PermissionDenied",
           "permission denied: {reason}; ask whoever runs the daemon, or be root" },
         { "org.varlink.service.InterfaceNotFound",

@@ -26,6 +26,7 @@ static const char *const outcome_texts[] = {
         [LEG_E_NEGATIVE] = "is negative",
         [LEG_E_NUMBER] = "is not a number",
         [LEG_E_UNIT] = "has an unknown unit (known are KiB, MiB, GiB and TiB)",
+        [LEG_E_TIME] = "has an unknown unit (known are us, ms and s)",
         [LEG_E_MULTIPLE] = "is not a whole number of blocks",
         [LEG_E_RANGE] = "is too large",
         [LEG_E_COLON] = "is missing: there is no ':' before it",
@@ -88,6 +89,30 @@ static int parse(const char *text, size_t length, uint64_t unit, uint64_t *ret)
 int size_parse(const char *text, uint64_t unit, uint64_t *ret)
 {
         return parse(text, strlen(text), unit, ret);
+}
+
+int time_parse(const char *text, uint64_t *ret)
+{
+        static const struct {
+                const char *name;
+                uint64_t usec;
+        } time_units[] = { { "us", 1 }, { "ms", 1000 }, { "s", 1000000 }, { "", 1000000 } };
+        size_t digits = strspn(text, "0123456789");
+        uint64_t value;
+        int r;
+
+        r = parse(text, digits > 0 ? digits : strlen(text), 1, &value);
+        if (r != LEG_OK)
+                return r;
+        for (size_t i = 0; i < ARRAY_SIZE(time_units); i++) {
+                if (strcmp(text + digits, time_units[i].name) != 0)
+                        continue;
+                if (value > (LEG_MAX - 1) / time_units[i].usec)
+                        return LEG_E_RANGE;
+                *ret = value * time_units[i].usec;
+                return LEG_OK;
+        }
+        return LEG_E_TIME;
 }
 
 int leg_parse(const char *text, struct leg *ret, const char **ret_part)

@@ -25,6 +25,7 @@ enum leg_outcome {
         LEG_E_MULTIPLE, /* not a whole number of sectors or pages */
         LEG_E_RANGE,    /* too large */
         LEG_E_COLON,    /* no colon between device and sector */
+        LEG_E_TIME,     /* something follows the digits that is no unit of time */
         LEG_E_PLUS,     /* no plus between sector and count */
 };
 
@@ -41,6 +42,12 @@ struct leg {
  * LEG_E_EMPTY to LEG_E_RANGE.
  */
 int size_parse(const char *text, uint64_t unit, uint64_t *ret);
+
+/*
+ * Parse a time: "20ms", "500us", "2s", or seconds without a unit. Returns LEG_OK and microseconds,
+ * or LEG_E_EMPTY, LEG_E_NEGATIVE, LEG_E_NUMBER, LEG_E_TIME or LEG_E_RANGE.
+ */
+int time_parse(const char *text, uint64_t *ret);
 
 /*
  * Parse DEVICE:SECTOR+COUNT; @text must outlive the leg. Returns LEG_OK, -ENOMEM, or another

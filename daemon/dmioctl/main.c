@@ -49,6 +49,16 @@ const struct option_info options[_OPTION_MAX] = {
         [OPTION_NO_HEADER] = { "no-header", NULL, "the rows of the table alone" },
         [OPTION_CONFIG] = { "config", "FILE",
                             "the daemon's configuration (/etc/dmiod/dmiod.conf)" },
+        [OPTION_OP] = { "op", "OPERATION", "read, write, flush, discard or write-zeroes (all)" },
+        [OPTION_ERRNO] = { "errno", "NAME", "error: which one, EIO for example" },
+        [OPTION_DELAY] = { "delay", "TIME", "delay: how long, 20ms for example" },
+        [OPTION_BYTES] = { "bytes", "N", "short: the most that is done at a time" },
+        [OPTION_RANGE] = { "range", "SECTOR+COUNT", "on these sectors of the export (all)" },
+        [OPTION_SKIP] = { "skip", "N", "let so many pass first (0)" },
+        [OPTION_TIMES] = { "times", "N", "act so often (without end)" },
+        [OPTION_INTERVAL] = { "interval", "TIME", "between samples, 100ms to 3600s (2s)" },
+        [OPTION_ONCE] = { "once", NULL, "one table, then end" },
+        [OPTION_BATCH] = { "batch", NULL, "one table after the other, as plain text" },
 };
 
 #define ANY_NUMBER 10000
@@ -126,6 +136,37 @@ const struct verb verbs[] = {
           verb_job_watch },
         { "job cancel", "JOB", 1, 1, 0, "end a job", "dmioctl job cancel 7", NULL,
           verb_job_cancel },
+        { "statistics", "[CLIENT]", 0, 1, 0, "show what has been done, and how long it took",
+          "dmioctl statistics alice",
+          "For each client: what was done on its exports, by calls (io) and by jobs. For each\n"
+          "export: on its file, and on each leg. P50 is the time that half of the operations\n"
+          "did not exceed, P99 that of 99 of 100. Counters begin with their client or export.\n",
+          verb_statistics },
+        { "metrics", "[CLIENT]", 0, 1, 0, "the same for Prometheus, in its text format",
+          "dmioctl metrics | promtool check metrics",
+          "Put it where node_exporter's textfile collector finds it, or serve it.\n",
+          verb_metrics },
+        { "top", "", 0, 0, BIT(OPTION_INTERVAL) | BIT(OPTION_ONCE) | BIT(OPTION_BATCH),
+          "show what goes on now, again and again", "dmioctl top --interval 500ms",
+          "Rates, and how long reads and writes took, of clients, exports and legs. It goes on\n"
+          "until it is interrupted; a daemon that goes away is waited for. If standard output is\n"
+          "no terminal that is as with --batch.\n",
+          verb_top },
+        { "fault add", "EXPORT NUMBER ACTION", 3, 3,
+          BIT(OPTION_OP) | BIT(OPTION_ERRNO) | BIT(OPTION_DELAY) | BIT(OPTION_BYTES) |
+                  BIT(OPTION_RANGE) | BIT(OPTION_SKIP) | BIT(OPTION_TIMES),
+          "a drill: make something go wrong on a leg, and print the fault's number",
+          "dmioctl fault add alice/vol 1 error --errno EIO --op write --times 3",
+          "NUMBER is that of the leg. ACTION is error, delay, short (fewer bytes at a time) or "
+          "hold (until 'fault\n"
+          "release'). The daemon's configuration has to allow it: drills = yes.\n",
+          verb_fault_add },
+        { "fault list", "[CLIENT]", 0, 1, 0, "show faults, and how often they have acted",
+          "dmioctl fault list", NULL, verb_fault_list },
+        { "fault release", "FAULT", 1, 1, 0, "let go what a fault holds now",
+          "dmioctl fault release 2", NULL, verb_fault_release },
+        { "fault remove", "FAULT", 1, 1, 0, "end a fault, and let go what it holds",
+          "dmioctl fault remove 2", NULL, verb_fault_remove },
         { "monitor", "", 0, 0, 0, "show what happens, a line an event", "dmioctl monitor",
           "It goes on until it is interrupted, and ends with status 3 if the daemon goes. With\n"
           "--json each line is what the daemon sent. What is lost because it was not read in\n"

@@ -96,13 +96,10 @@ int control_path(const struct invocation *invocation, char **ret)
         return -ENOMEM;
 }
 
-int request_connect(struct request *request)
+int request_path(const struct request *request, char **ret)
 {
-        const struct invocation *invocation = request->invocation;
-        DMIO_CLEANUP(freep) char *path = NULL;
-        int r;
+        int r = control_path(request->invocation, ret);
 
-        r = control_path(invocation, &path);
         if (r == -ENOMEM)
                 return complain_memory();
         if (r < 0) {
@@ -110,8 +107,19 @@ int request_connect(struct request *request)
                          "socket with --control=SOCKET");
                 return STATUS_NO_DAEMON;
         }
+        return STATUS_OK;
+}
+
+int request_connect(struct request *request)
+{
+        DMIO_CLEANUP(freep) char *path = NULL;
+        int r;
+
+        r = request_path(request, &path);
+        if (r != STATUS_OK)
+                return r;
         r = control_connect(path, &request->control);
-        return r < 0 ? complain_connect(invocation, path, r) : STATUS_OK;
+        return r < 0 ? complain_connect(request->invocation, path, r) : STATUS_OK;
 }
 
 int request_regions(struct request *request, unsigned int first, unsigned int n, bool read_only,
@@ -245,4 +253,23 @@ int parse_pages(const struct invocation *invocation, const char *what, const cha
                 return complain_usage(invocation->verb, "%s '%s' %s", what, text,
                                       leg_outcome_text(r));
         return STATUS_OK;
+}
+
+int parse_export_name(const struct invocation *invocation, const char *text, char **ret_client,
+                      const char **ret_name)
+{
+        const char *slash = strchr(text, '/');
+
+        if (!slash || slash == text || !slash[1] || strchr(slash + 1, '/'))
+                return complain_usage(invocation->verb, "'%s' is not CLIENT/NAME", text);
+        *ret_client = strndup(text, (size_t)(slash - text));
+        if (!*ret_client)
+                return complain_memory();
+        *ret_name = slash + 1;
+        return STATUS_OK;
+}
+
+json_t *client_parameters(const struct invocation *invocation)
+{
+        return json_pack("{s:s*}", "client", invocation->n_args > 0 ? invocation->args[0] : NULL);
 }

@@ -37,6 +37,8 @@ int request_parse_legs(struct request *request, unsigned int first);
 
 /* The socket to connect to, to be freed. -ENXIO: --user without XDG_RUNTIME_DIR; -ENOMEM. */
 int control_path(const struct invocation *invocation, char **ret);
+/* Where the daemon's socket is: as options and environment say; to be freed. */
+int request_path(const struct request *request, char **ret);
 
 int request_connect(struct request *request);
 
@@ -57,6 +59,13 @@ int request_receive(struct request *request, const json_t **ret, bool *ret_more)
  */
 int request_call(struct request *request, const char *method, json_t *parameters,
                  const json_t **ret);
+
+/* Take CLIENT/NAME apart; *@ret_client is to be freed, *@ret_name points into @text. */
+int parse_export_name(const struct invocation *invocation, const char *text, char **ret_client,
+                      const char **ret_name);
+
+/* For methods of which the verb's only argument is the client, if it is given. */
+json_t *client_parameters(const struct invocation *invocation);
 
 /* Parse a number of pages. */
 int parse_pages(const struct invocation *invocation, const char *what, const char *text,

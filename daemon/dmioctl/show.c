@@ -163,6 +163,17 @@ const char *show_size(uint64_t bytes, char buffer[static SHOW_SIZE_MAX])
         return buffer;
 }
 
+const char *show_time(uint64_t usec, char buffer[static SHOW_SIZE_MAX])
+{
+        if (usec < 1000)
+                snprintf(buffer, SHOW_SIZE_MAX, "%llu us", (unsigned long long)usec);
+        else if (usec < 1000000)
+                snprintf(buffer, SHOW_SIZE_MAX, "%.1f ms", (double)usec / 1e3);
+        else
+                snprintf(buffer, SHOW_SIZE_MAX, "%.1f s", (double)usec / 1e6);
+        return buffer;
+}
+
 const char *show_string(const json_t *object, const char *key)
 {
         const char *text = json_string_value(json_object_get(object, key));

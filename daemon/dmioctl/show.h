@@ -45,6 +45,9 @@ void show_without_header(void);
 /* "8 MiB", "1.5 GiB", "513 B" in @buffer, which is returned. */
 const char *show_size(uint64_t bytes, char buffer[static SHOW_SIZE_MAX]);
 
+/* The same for a time in microseconds: "850 us", "20.5 ms", "1.2 s". */
+const char *show_time(uint64_t usec, char buffer[static SHOW_SIZE_MAX]);
+
 /* Members of a reply: "" or 0 if they are missing. */
 const char *show_string(const json_t *object, const char *key);
 uint64_t show_integer(const json_t *object, const char *key);

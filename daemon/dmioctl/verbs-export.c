@@ -11,21 +11,6 @@
 #include "dmioctl/show.h"
 #include "util/macros.h"
 
-/* Take CLIENT/NAME apart; *@ret_client is to be freed, *@ret_name points into @text. */
-static int split_name(const struct invocation *invocation, const char *text, char **ret_client,
-                      const char **ret_name)
-{
-        const char *slash = strchr(text, '/');
-
-        if (!slash || slash == text || !slash[1] || strchr(slash + 1, '/'))
-                return complain_usage(invocation->verb, "'%s' is not CLIENT/NAME", text);
-        *ret_client = strndup(text, (size_t)(slash - text));
-        if (!*ret_client)
-                return complain_memory();
-        *ret_name = slash + 1;
-        return STATUS_OK;
-}
-
 int verb_export_create(const struct invocation *invocation)
 {
         DMIO_CLEANUP(request_deinit) struct request request;
@@ -38,7 +23,7 @@ int verb_export_create(const struct invocation *invocation)
         int r;
 
         request_init(&request, invocation);
-        r = split_name(invocation, invocation->args[0], &client, &name);
+        r = parse_export_name(invocation, invocation->args[0], &client, &name);
         if (r != STATUS_OK)
                 return r;
         if (cache && strcmp(cache, "page") != 0 && strcmp(cache, "none") != 0)
@@ -78,7 +63,7 @@ int verb_export_remove(const struct invocation *invocation)
         int r;
 
         request_init(&request, invocation);
-        r = split_name(invocation, invocation->args[0], &client, &name);
+        r = parse_export_name(invocation, invocation->args[0], &client, &name);
         if (r != STATUS_OK)
                 return r;
         r = request_call(&request, "io.dmiod.RemoveExport",

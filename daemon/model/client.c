@@ -92,6 +92,7 @@ static int client_allocate(struct model *model, const char *name, const struct p
         client->gid = owner->gid;
         list_init(&client->link);
         list_init(&client->exports);
+        list_init(&client->draining);
         list_init(&client->jobs);
         list_init(&client->requests);
         list_init(&client->waits);

@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "model/model.h"
+#include "model/statistics.h"
 #include "worker.h"
 
 /* Positive outcomes of the functions that change the model; each belongs to one error reply. */
@@ -52,12 +53,19 @@ struct client {
         struct dm_io_client *io; /* NULL at the very end of a close */
         uint64_t pages;          /* the reservation; main loop */
         struct list exports;
+        struct list draining; /* struct export.link: removed, with something in flight */
         unsigned int n_exports;
-        unsigned int n_draining; /* exports that are removed, with something in flight */
+        unsigned int n_draining; /* as many as there are in draining */
         unsigned int n_calls;    /* Io calls and jobs in progress; main loop */
         struct list jobs;        /* struct job.link (job.h); main loop */
         struct list requests;    /* struct request.link (request.h); main loop */
         struct list waits;       /* struct request_wait.link; main loop */
+
+        /* What has ended; main loop. */
+        struct counters removed_counters[_OPERATION_EXPORT_MAX]; /* of exports that are no more */
+        struct counters call_counters[_OPERATION_IO_MAX];        /* of Io and SubmitIo */
+        struct counters job_counters[2];                         /* by enum job_kind (job.h) */
+
         struct node node;        /* the directory */
         struct node status_node; /* its .status */
 

@@ -8,6 +8,9 @@
 #include "model/describe.h"
 #include "util/cleanup.h"
 
+/* No error of the system has a number from here on. */
+#define ERRNO_END 4096
+
 static void json_decrefp_(json_t **object)
 {
         json_decref(*object);
@@ -37,6 +40,14 @@ const char *errno_name(int error)
         return number;
 }
 
+int errno_number(const char *name)
+{
+        for (int error = 1; error < ERRNO_END; error++)
+                if (strerrorname_np(error) && strcmp(strerrorname_np(error), name) == 0)
+                        return error;
+        return 0;
+}
+
 static json_t *integer(uint64_t value)
 {
         return json_integer((json_int_t)value);
@@ -60,7 +71,7 @@ json_t *describe_client(const struct client *client)
                          integer(stats.in_use), "waits", integer(stats.waits));
 }
 
-static json_t *describe_leg(const struct leg *leg)
+json_t *describe_leg(const struct leg *leg)
 {
         int error = atomic_load(&leg->last_error);
         JSON *object = NULL;

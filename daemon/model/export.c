@@ -22,6 +22,7 @@
 #include "model/describe.h"
 #include "model/event.h"
 #include "model/export.h"
+#include "model/fault.h"
 #include "model/quota.h"
 #include "model/region-table.h"
 #include "util/cleanup.h"
@@ -38,6 +39,7 @@ static struct export *export_free(struct export *export)
                 return NULL;
 
         range_lock_deinit(&export->ranges);
+        export_counters_deinit(&export->counters);
         for (unsigned int i = 0; export->legs_are_ours && i < export->n_legs; i++)
                 free(export->legs[i].spec.device);
         free(export->grants);
@@ -150,6 +152,7 @@ static int export_allocate(struct client *client, const char *name, unsigned int
         if (!export)
                 return -ENOMEM;
         list_init(&export->link);
+        list_init(&export->faults);
         range_lock_init(&export->ranges);
         clock_gettime(CLOCK_REALTIME, &now);
         export->ctime_sec = now.tv_sec;
@@ -168,6 +171,8 @@ static int export_allocate(struct client *client, const char *name, unsigned int
         atomic_init(&export->refs, 1);
         atomic_init(&export->in_flight, 1);
 
+        if (export_counters_init(&export->counters, client->model->n_lanes, n_legs) < 0)
+                return -ENOMEM;
         export->name = strdup(name);
         export->grants = calloc(n_legs, sizeof(*export->grants));
         if (!export->name || !export->grants)
@@ -290,6 +295,10 @@ static void export_closed(struct worker_job *job)
         pthread_mutex_lock(&export->model->lock);
         for (unsigned int i = 0; i < export->n_legs; i++)
                 list_unlink(&export->grants[i].link);
+        list_unlink(&export->link);
+        for (int i = 0; i < _OPERATION_EXPORT_MAX; i++)
+                export_counters_fold(&owner->removed_counters[i], &export->counters, ROW_EXPORT,
+                                     (enum operation)i);
         pthread_mutex_unlock(&export->model->lock);
 
         quota_release(export->model, export->uid, QUOTA_EXPORTS, 1);
@@ -343,11 +352,14 @@ int export_remove(struct export *export, bool force, void (*removed)(void *userd
                 refusal->n_open = export_n_open(export);
                 return MODEL_E_BUSY;
         }
+        /* What they hold would be in flight for ever. */
+        faults_forget(export);
         export->removed = removed;
         export->removed_userdata = userdata;
 
         pthread_mutex_lock(&model->lock);
         list_unlink(&export->link);
+        list_append(&client->draining, &export->link);
         client->n_exports--;
         client->n_draining++;
         model->n_exports--;

@@ -21,6 +21,7 @@
 
 #include "model/client.h"
 #include "model/model.h"
+#include "model/statistics.h"
 #include "mount/range-lock.h"
 #include "worker.h"
 
@@ -61,7 +62,7 @@ struct leg {
 
 struct export
 {
-        struct list link; /* client.exports */
+        struct list link; /* client.exports, then client.draining */
         struct model *model;
         struct client *client; /* NULL once it is removed */
         struct client *owner;  /* main loop only: the same, until it is drained */
@@ -83,6 +84,9 @@ struct export
         _Atomic(unsigned int) n_open;    /* open files; export_n_open() */
         _Atomic(unsigned int) in_flight; /* plus one until it is removed */
         _Atomic(bool) gone;
+
+        struct list faults;              /* struct fault.link (fault.h); main loop */
+        struct export_counters counters; /* counted in by the queue threads */
 
         struct range_lock ranges; /* writes in flight (mount/range-lock.h) */
 

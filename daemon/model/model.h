@@ -56,9 +56,10 @@ struct model {
         struct worker *worker;       /* closes devices */
         char *mount;                 /* where the mount is, for paths in answers; may be NULL */
         struct dm_io_client *own_io; /* the mount's own share of the pool; NULL without a mount */
-        char *transport;             /* how FUSE is spoken, for Status: "dev-fuse" */
-        uint64_t start_usec;         /* CLOCK_MONOTONIC */
-        struct list clients;         /* struct client.link, in the order of creation */
+        unsigned int n_lanes; /* queue threads of the mount, each of which counts for itself */
+        char *transport;      /* how FUSE is spoken, for Status: "dev-fuse" */
+        uint64_t start_usec;  /* CLOCK_MONOTONIC */
+        struct list clients;  /* struct client.link, in the order of creation */
         unsigned int n_clients;
         unsigned int n_exports;
         uint64_t pages;        /* reserved by the clients, together */
@@ -67,6 +68,7 @@ struct model {
         struct list regions;   /* struct grant.link (region-table.h) */
         uint64_t last_job;     /* the number of the latest one */
         uint64_t last_request; /* the same of submitted requests */
+        uint64_t last_fault;   /* the same of faults */
         bool jobs_stopped;     /* those that begin are cancelled at once */
         void *nodes;           /* tsearch(3) tree of struct node by id */
         node_id_t next_node;

@@ -26,6 +26,7 @@ static const struct {
         [QUOTA_PAGES] = { "pages", offsetof(struct config, limit_pages) },
         [QUOTA_JOBS] = { "jobs", offsetof(struct config, limit_jobs) },
         [QUOTA_REQUESTS] = { "requests", offsetof(struct config, limit_requests) },
+        [QUOTA_FAULTS] = { "faults", offsetof(struct config, limit_faults) },
 };
 
 const char *quota_name(enum quota quota)

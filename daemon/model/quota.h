@@ -14,11 +14,12 @@ enum quota {
         QUOTA_PAGES,
         QUOTA_JOBS,
         QUOTA_REQUESTS,
+        QUOTA_FAULTS,
         _QUOTA_MAX,
 };
 
 /* The name in errors and in the configuration: "clients", "exports", "connections", "pages",
- * "jobs", "requests". */
+ * "jobs", "requests", "faults". */
 const char *quota_name(enum quota quota);
 
 /*

@@ -142,7 +142,7 @@ static void chunk_have_pages(struct transfer *writer)
                 transfer_set_edges(writer, page_list_at(writer->data, n_data));
         chunk->source = chunk_fits_blocks(chunk) ? writer->data
                                                  : page_list_at(writer->data, n_data + n_edges);
-        r = transfer_new_part(copy->thread, copy->from, chunk_read, chunk, &reader);
+        r = transfer_new_part(copy->thread, copy->from, OPERATION_READ, chunk_read, chunk, &reader);
         if (r < 0) {
                 transfer_reply_error(writer, r);
                 return;
@@ -166,7 +166,8 @@ static void chunk_begin(struct chunk *chunk)
         copy->next += chunk->length;
         copy->n_active++;
 
-        r = transfer_new_part(copy->thread, copy->to, chunk_done, chunk, &chunk->writer);
+        r = transfer_new_part(copy->thread, copy->to, OPERATION_WRITE, chunk_done, chunk,
+                              &chunk->writer);
         if (r < 0) {
                 chunk_done(chunk, r);
                 return;
@@ -219,7 +220,7 @@ static void copy_start(const struct copy *like, fuse_req_t req)
 
         if (copy) {
                 *copy = *like;
-                r = transfer_new(copy->thread, req, copy->to, &copy->answer);
+                r = transfer_new(copy->thread, req, copy->to, OPERATION_NONE, &copy->answer);
         }
         if (r < 0) {
                 free(copy);

@@ -47,13 +47,13 @@ static uint64_t export_size(const struct export *export)
 }
 
 /* Begin a transfer of [offset, offset + length) and of the whole blocks around it. */
-static struct transfer *begin(fuse_req_t req, struct export *export, uint64_t offset,
-                              uint64_t length)
+static struct transfer *begin(fuse_req_t req, struct export *export, enum operation operation,
+                              uint64_t offset, uint64_t length)
 {
         struct transfer *transfer;
         int r;
 
-        r = transfer_new(fuse_req_userdata(req), req, export, &transfer);
+        r = transfer_new(fuse_req_userdata(req), req, export, operation, &transfer);
         if (r < 0) {
                 fuse_reply_err(req, -r);
                 return NULL;
@@ -113,7 +113,7 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
                 return;
         }
 
-        transfer = begin(req, file->export, at, length);
+        transfer = begin(req, file->export, OPERATION_READ, at, length);
         if (!transfer)
                 return;
 
@@ -170,7 +170,7 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
         }
         length = MIN(length - at, size);
 
-        transfer = begin(req, file->export, at, length);
+        transfer = begin(req, file->export, OPERATION_WRITE, at, length);
         if (!transfer)
                 return;
 
@@ -243,7 +243,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
                 return;
         }
 
-        transfer = begin(req, file->export, 0, 0);
+        transfer = begin(req, file->export, OPERATION_FLUSH, 0, 0);
         if (!transfer)
                 return;
         transfer->fh = fi->fh;
@@ -357,7 +357,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
                 return;
         }
 
-        transfer = begin(req, file->export, at, count);
+        transfer = begin(req, file->export, OPERATION_WRITE_ZEROES, at, count);
         if (!transfer)
                 return;
 

@@ -9,6 +9,7 @@
 #include "mount/mirror.h"
 #include "mount/mount-internal.h"
 #include "mount/transfer.h"
+#include "util/macros.h"
 
 /* Zeroes without end, for legs that cannot be told to make some. Only ever read. */
 static struct page zero_page;
@@ -51,6 +52,32 @@ static struct io_region leg_region(const struct leg *leg, uint64_t offset, uint6
         };
 }
 
+/*
+ * The legs that were sent a request are done with it, each in its own time. What follows goes on
+ * from there.
+ */
+static void count_legs(struct transfer *transfer, unsigned long errors)
+{
+        struct mirror *mirror = &transfer->mirror;
+        uint64_t last = mirror->asked_usec;
+
+        for (unsigned int i = 0; i < mirror->n_sent; i++) {
+                uint64_t done = MAX(mirror->leg_errors[i].done_usec, mirror->asked_usec);
+                unsigned int leg = mirror->leg[mirror->sent[i]];
+
+                counters_add(transfer_counters(transfer, ROW_LEG(leg), mirror->asked),
+                             done - mirror->asked_usec, mirror->length, errors >> i & 1);
+                last = MAX(last, done);
+        }
+        transfer->now_usec = last;
+}
+
+static void mirror_asks(struct transfer *transfer, enum operation operation)
+{
+        transfer->mirror.asked = operation;
+        transfer->mirror.asked_usec = transfer->now_usec;
+}
+
 static void mirror_finish(struct transfer *transfer, int error)
 {
         transfer->mirror.then(transfer, error);
@@ -77,6 +104,7 @@ static void read_next(struct transfer *transfer)
                         continue;
                 mirror->tried |= UINT64_C(1) << i;
                 mirror->leg[0] = (uint8_t)i;
+                mirror_asks(transfer, OPERATION_READ);
 
                 region = leg_region(&export->legs[i], mirror->offset, mirror->length);
                 mirror->leg_errors[0].error = 0;
@@ -97,6 +125,7 @@ static void read_done(unsigned long error, void *context)
         struct mirror *mirror = &transfer->mirror;
         unsigned int leg = mirror->leg[0];
 
+        count_legs(transfer, error);
         if (error) {
                 int leg_error = mirror->leg_errors[0].error ? mirror->leg_errors[0].error : EIO;
 
@@ -123,6 +152,8 @@ void mirror_read(struct transfer *transfer, uint64_t offset, uint64_t length,
         mirror->offset = offset;
         mirror->length = length;
         mirror->tried = 0;
+        mirror->n_sent = 1;
+        mirror->sent[0] = 0;
         mirror->first_error = 0;
         read_next(transfer);
 }
@@ -146,8 +177,11 @@ static void slots_fill(struct transfer *transfer)
 }
 
 /* Take over what became of the regions just sent. */
-static void slots_collect(struct mirror *mirror, unsigned long error)
+static void slots_collect(struct transfer *transfer, unsigned long error)
 {
+        struct mirror *mirror = &transfer->mirror;
+
+        count_legs(transfer, error);
         for (unsigned int i = 0; i < mirror->n_sent; i++) {
                 int leg_error = mirror->leg_errors[i].error ? mirror->leg_errors[i].error : EIO;
 
@@ -199,13 +233,13 @@ static int slots_judge(struct transfer *transfer, bool equal)
 }
 
 /* Send a request to the slots in mirror->sent. */
-static void slots_send(struct transfer *transfer, enum dm_io_op op, struct page_list *pages,
+static void slots_send(struct transfer *transfer, enum operation operation, struct page_list *pages,
                        unsigned int flags, io_notify_fn done)
 {
         struct mirror *mirror = &transfer->mirror;
         const struct export *export = transfer->export;
         struct dm_io_request request = {
-                .op = op,
+                .op = operation == OPERATION_WRITE_ZEROES ? DM_IO_WRITE_ZEROES : DM_IO_WRITE,
                 .flags = flags,
                 .mem = { .type = DM_IO_PAGE_LIST, .ptr.pl = pages },
                 .notify = { .fn = done, .context = transfer },
@@ -222,6 +256,7 @@ static void slots_send(struct transfer *transfer, enum dm_io_op op, struct page_
                 mirror->leg_errors[i].error = 0;
         }
 
+        mirror_asks(transfer, operation);
         r = mirror->n_sent > 0 ? dm_io(&request, mirror->n_sent, regions, NULL) : -EIO;
         if (r == 0)
                 return;
@@ -264,10 +299,14 @@ static void undo_begin(struct transfer *transfer, unsigned int slot)
                 .notify = { .fn = undo_read, .context = transfer },
                 .client = transfer->export->io,
                 .queue = transfer->thread->queue,
+                .leg_errors = mirror->leg_errors,
         };
         struct io_region region = leg_region(&transfer->export->legs[mirror->leg[slot]],
                                              mirror->offset, mirror->length);
 
+        mirror->n_sent = 1;
+        mirror->sent[0] = (uint8_t)slot;
+        mirror_asks(transfer, OPERATION_READ);
         if (dm_io(&request, 1, &region, NULL) < 0)
                 mirror_finish(transfer, slots_judge(transfer, false));
 }
@@ -277,6 +316,7 @@ static void undo_read(unsigned long error, void *context)
         struct transfer *transfer = context;
         struct mirror *mirror = &transfer->mirror;
 
+        count_legs(transfer, error);
         if (error) {
                 mirror_finish(transfer, slots_judge(transfer, false));
                 return;
@@ -285,14 +325,14 @@ static void undo_read(unsigned long error, void *context)
         for (unsigned int i = 0; i < mirror->n_slots; i++)
                 if (mirror->error[i] == 0)
                         mirror->sent[mirror->n_sent++] = (uint8_t)i;
-        slots_send(transfer, DM_IO_WRITE, mirror->pages, 0, undo_done);
+        slots_send(transfer, OPERATION_WRITE, mirror->pages, 0, undo_done);
 }
 
 static void undo_done(unsigned long error, void *context)
 {
         struct transfer *transfer = context;
 
-        slots_collect(&transfer->mirror, error);
+        slots_collect(transfer, error);
         mirror_finish(transfer, slots_judge(transfer, true));
 }
 
@@ -302,11 +342,11 @@ static void write_done(unsigned long error, void *context)
         struct mirror *mirror = &transfer->mirror;
         int slot;
 
+        slots_collect(transfer, error);
         if (!error && mirror->n_sent == mirror->n_slots) {
                 mirror_finish(transfer, 0);
                 return;
         }
-        slots_collect(mirror, error);
         slot = mirror->may_undo ? slot_to_undo_for(transfer) : -1;
         if (slot >= 0)
                 undo_begin(transfer, (unsigned int)slot);
@@ -333,7 +373,7 @@ void mirror_write(struct transfer *transfer, uint64_t offset, uint64_t length,
         mirror_begin(transfer, DM_IO_WRITE, offset, length, then);
         transfer->mirror.pages = pages;
         transfer->mirror.may_undo = true;
-        slots_send(transfer, DM_IO_WRITE, pages, flags, write_done);
+        slots_send(transfer, OPERATION_WRITE, pages, flags, write_done);
 }
 
 /* Legs without such an operation get the zeroes as data; then all are judged together. */
@@ -342,14 +382,14 @@ static void zero_done(unsigned long error, void *context)
         struct transfer *transfer = context;
         struct mirror *mirror = &transfer->mirror;
 
-        slots_collect(mirror, error);
+        slots_collect(transfer, error);
         mirror->n_sent = 0;
         for (unsigned int i = 0; i < mirror->n_slots; i++)
                 if (mirror->error[i] == EOPNOTSUPP || mirror->error[i] == EINVAL)
                         mirror->sent[mirror->n_sent++] = (uint8_t)i;
 
         if (mirror->n_sent > 0)
-                slots_send(transfer, DM_IO_WRITE, &zeroes, 0, write_done);
+                slots_send(transfer, OPERATION_WRITE, &zeroes, 0, write_done);
         else
                 mirror_finish(transfer, error ? slots_judge(transfer, false) : 0);
 }
@@ -357,7 +397,7 @@ static void zero_done(unsigned long error, void *context)
 void mirror_zero(struct transfer *transfer, uint64_t offset, uint64_t length, mirror_fn then)
 {
         mirror_begin(transfer, DM_IO_WRITE_ZEROES, offset, length, then);
-        slots_send(transfer, DM_IO_WRITE_ZEROES, NULL, 0, zero_done);
+        slots_send(transfer, OPERATION_WRITE_ZEROES, NULL, 0, zero_done);
 }
 
 /* A leg whose device has nothing to flush has nothing that could be lost. */
@@ -366,7 +406,7 @@ static void flush_done(unsigned long error, void *context)
         struct transfer *transfer = context;
         struct mirror *mirror = &transfer->mirror;
 
-        slots_collect(mirror, error);
+        slots_collect(transfer, error);
         for (unsigned int i = 0; i < mirror->n_slots; i++)
                 if (mirror->error[i] == EOPNOTSUPP || mirror->error[i] == EINVAL)
                         mirror->error[i] = 0;
@@ -376,5 +416,5 @@ static void flush_done(unsigned long error, void *context)
 void mirror_flush(struct transfer *transfer, mirror_fn then)
 {
         mirror_begin(transfer, DM_IO_FLUSH, 0, 0, then);
-        slots_send(transfer, DM_IO_WRITE, &zeroes, DM_IO_PREFLUSH, flush_done);
+        slots_send(transfer, OPERATION_FLUSH, &zeroes, DM_IO_PREFLUSH, flush_done);
 }

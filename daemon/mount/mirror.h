@@ -35,8 +35,10 @@ struct mirror {
         uint64_t length;
         uint64_t tried; /* reads: bit set for each leg that was asked */
         int first_error;
-        enum dm_io_op op; /* as it was asked for, for the events of legs */
-        bool may_undo;    /* writes: the pages may be used for what was there before */
+        enum dm_io_op op;     /* as it was asked for, for the events of legs */
+        enum operation asked; /* what the legs are being asked for */
+        uint64_t asked_usec;
+        bool may_undo; /* writes: the pages may be used for what was there before */
 
         unsigned int n_slots;            /* legs of this request */
         unsigned int n_sent;             /* of them, those in the present dm_io() */

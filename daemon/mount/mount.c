@@ -192,6 +192,7 @@ int mount_new(struct model *model, const struct config *config, struct mount **r
         /* The threads serve already, and somebody may be reading a .status file. */
         pthread_mutex_lock(&model->lock);
         model->own_io = mount->io;
+        model->n_lanes = mount->n_threads;
         free(model->mount);
         model->mount = DMIO_TAKE(path);
         free(model->transport);

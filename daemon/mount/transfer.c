@@ -13,10 +13,11 @@
 #include "mount/mount-internal.h"
 #include "mount/page-list.h"
 #include "mount/transfer.h"
+#include "util/clock.h"
 #include "util/macros.h"
 
 int transfer_new(struct queue_thread *thread, struct fuse_req *req, struct export *export,
-                 struct transfer **ret)
+                 enum operation operation, struct transfer **ret)
 {
         struct transfer *transfer;
         int r;
@@ -40,6 +41,8 @@ int transfer_new(struct queue_thread *thread, struct fuse_req *req, struct expor
 
         transfer->req = req;
         transfer->unique = req ? thread->current_unique : 0;
+        transfer->operation = operation;
+        transfer->begun_usec = transfer->now_usec = now_usec();
         transfer->done = NULL;
         transfer->export = export;
         transfer->flags = 0;
@@ -53,10 +56,10 @@ int transfer_new(struct queue_thread *thread, struct fuse_req *req, struct expor
         return 0;
 }
 
-int transfer_new_part(struct queue_thread *thread, struct export *export, transfer_done_fn done,
-                      void *owner, struct transfer **ret)
+int transfer_new_part(struct queue_thread *thread, struct export *export, enum operation operation,
+                      transfer_done_fn done, void *owner, struct transfer **ret)
 {
-        int r = transfer_new(thread, NULL, export, ret);
+        int r = transfer_new(thread, NULL, export, operation, ret);
 
         if (r < 0)
                 return r;
@@ -88,6 +91,23 @@ void transfer_unpark(struct transfer *transfer)
         dmio_pages_put(transfer->thread->mount->io, transfer->parked);
         transfer->parked = NULL;
         queue_thread_unparked(transfer->thread);
+}
+
+struct counters *transfer_counters(const struct transfer *transfer, unsigned int row,
+                                   enum operation operation)
+{
+        return export_counters_of(&transfer->export->counters, transfer->thread->index, row,
+                                  operation);
+}
+
+/* Once, and before the reply: whoever has that finds it counted. */
+static void transfer_count(struct transfer *transfer, int error)
+{
+        if (transfer->operation == OPERATION_NONE)
+                return;
+        counters_add(transfer_counters(transfer, ROW_EXPORT, transfer->operation),
+                     transfer->now_usec - transfer->begun_usec, transfer->length, error < 0);
+        transfer->operation = OPERATION_NONE;
 }
 
 /* What the export has to do with it is over before the reply, so that closing finds it idle. */
@@ -133,6 +153,7 @@ void transfer_reply_error(struct transfer *transfer, int error)
         transfer_done_fn done = transfer->done;
         void *owner = transfer->owner;
 
+        transfer_count(transfer, error);
         transfer_end(transfer);
         if (done)
                 done(owner, error);
@@ -145,6 +166,7 @@ static bool transfer_is_over(struct transfer *transfer)
 {
         if (transfer->req || transfer->done)
                 return false;
+        transfer_count(transfer, -EINTR);
         transfer_end(transfer);
         return true;
 }
@@ -189,6 +211,7 @@ void transfer_reply_data(struct transfer *transfer, uint64_t skip, uint64_t leng
 
         if (transfer_is_over(transfer))
                 return;
+        transfer_count(transfer, 0);
         n_iov = page_list_to_iovec(transfer->data, skip, length, transfer->iov + 1);
         transfer_reply(transfer, sizeof(transfer->out.header), (unsigned int)(1 + n_iov), length);
 }
@@ -201,6 +224,7 @@ void transfer_reply_written(struct transfer *transfer, uint64_t length)
         }
         if (transfer_is_over(transfer))
                 return;
+        transfer_count(transfer, 0);
         transfer_leave_export(transfer);
         transfer->out.written = (struct fuse_write_out){ .size = (uint32_t)length };
         transfer_reply(transfer, sizeof(transfer->out), 1, sizeof(transfer->out.written));
@@ -211,6 +235,7 @@ static void pages_granted(struct dmio_page_wait *wait, struct page_list *pages)
         struct transfer *transfer = container_of(wait, struct transfer, wait);
 
         transfer->pages = transfer->data = pages;
+        transfer->now_usec = now_usec();
         if (!transfer_is_over(transfer))
                 transfer->have_pages(transfer);
 }
@@ -244,6 +269,7 @@ static void range_granted(struct dmio_task *task)
 {
         struct transfer *transfer = container_of(task, struct transfer, range.task);
 
+        transfer->now_usec = now_usec();
         if (!transfer_is_over(transfer))
                 transfer->have_range(transfer);
 }

@@ -23,6 +23,7 @@
 
 #include <dmio/dmio.h>
 
+#include "model/statistics.h"
 #include "mount/mirror.h"
 #include "mount/queue-thread.h"
 #include "mount/range-lock.h"
@@ -48,6 +49,9 @@ struct transfer {
         transfer_done_fn
                 done; /* of one that is part of something larger: told instead of a reply */
         void *owner;
+        enum operation operation; /* as what it is counted */
+        uint64_t begun_usec;      /* CLOCK_MONOTONIC */
+        uint64_t now_usec;        /* when what moves it on has happened */
         uint64_t unique;
         uint64_t interrupted_usec; /* when the kernel said so; 0: not, or it has been answered */
         bool of_cache;             /* the page cache asks, not a program */
@@ -87,14 +91,18 @@ struct transfer {
 
 /* Begin. Returns 0, -ENODEV if the export is gone, or -ENOMEM; then @req is still the caller's. */
 int transfer_new(struct queue_thread *thread, struct fuse_req *req, struct export *export,
-                 struct transfer **ret);
+                 enum operation operation, struct transfer **ret);
 
 /*
  * The same for a part of something larger: nobody is answered, but @done is told how it ended, once
  * it is gone.
  */
-int transfer_new_part(struct queue_thread *thread, struct export *export, transfer_done_fn done,
-                      void *owner, struct transfer **ret);
+int transfer_new_part(struct queue_thread *thread, struct export *export, enum operation operation,
+                      transfer_done_fn done, void *owner, struct transfer **ret);
+
+/* The counters of the transfer's thread: of its export (ROW_EXPORT) or of a leg (ROW_LEG). */
+struct counters *transfer_counters(const struct transfer *transfer, unsigned int row,
+                                   enum operation operation);
 
 /* What it is about: [offset, offset + length), and the whole blocks around that. */
 void transfer_cover(struct transfer *transfer, uint64_t offset, uint64_t length);

@@ -30,21 +30,23 @@ enum dmio_fault_action {
 /* Kinds of operations, as a set. */
 #define DMIO_FAULT_READ (1u << 0)
 #define DMIO_FAULT_WRITE (1u << 1)
-#define DMIO_FAULT_FLUSH (1u << 2) /* has no range: only rules without one act on it */
+/* Has no range. A rule with one acts on it if @ops names it and its region begins in the range. */
+#define DMIO_FAULT_FLUSH (1u << 2)
 #define DMIO_FAULT_DISCARD (1u << 3)
 #define DMIO_FAULT_WRITE_ZEROES (1u << 4)
 #define DMIO_FAULT_ALL_OPS 0x1fu
 
 struct dmio_fault_rule {
         enum dmio_fault_action action;
-        unsigned int ops;          /* DMIO_FAULT_READ ...; 0 means all */
-        struct block_device *bdev; /* NULL: any; has to outlive the rule */
-        int leg;                   /* the number of the region in its request; -1: any */
-        sector_t sector;           /* the range on the device */
-        sector_t count;            /* 0: all of it, and flushes */
-        uint64_t skip;             /* matches that are let pass first */
-        uint64_t times;            /* how often it acts; 0: for as long as it is there */
-        int error;                 /* a positive errno */
+        unsigned int ops;            /* DMIO_FAULT_READ ...; 0 means all */
+        struct block_device *bdev;   /* NULL: any; has to outlive the rule */
+        struct dm_io_client *client; /* whose requests; NULL: anybody's; has to outlive the rule */
+        int leg;                     /* the number of the region in its request; -1: any */
+        sector_t sector;             /* the range on the device */
+        sector_t count;              /* 0: all of it, and all flushes */
+        uint64_t skip;               /* matches that are let pass first */
+        uint64_t times;              /* how often it acts; 0: for as long as it is there */
+        int error;                   /* a positive errno */
         uint64_t delay_us;
         uint64_t bytes;
 };
@@ -70,7 +72,9 @@ void dmio_fault_stats(struct dmio_fault *fault, struct dmio_fault_stats *ret);
 /* Carry out what a rule holds now; what comes later is held again. Returns how many there were. */
 uint64_t dmio_fault_release(struct dmio_fault *fault);
 
-/* End a rule and let go what it holds. Rules that are left go with their engine. NULL is allowed.
+/*
+ * End a rule and let go at once what it holds or delays. Rules that are left go with their engine.
+ * NULL is allowed.
  */
 void dmio_fault_remove(struct dmio_fault *fault);
 

@@ -92,8 +92,9 @@ struct dm_io_notify {
 
 /* What became of one region. */
 struct dm_io_leg_error {
-        int error;       /* 0, or the errno (positive) of the first error */
-        sector_t sector; /* on the device: up to there the transfer that met it had come */
+        int error;          /* 0, or the errno (positive) of the first error */
+        sector_t sector;    /* on the device: up to there the transfer that met it had come */
+        uint64_t done_usec; /* when the region was done, on CLOCK_MONOTONIC */
 };
 
 struct dm_io_request {

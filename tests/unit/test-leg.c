@@ -121,6 +121,38 @@ static void sizes_never_overflow(void **state)
         assert_no_size("18014398509481985KiB", 512, LEG_E_RANGE);
 }
 
+static void times_have_units_of_their_own(void **state)
+{
+        static const struct {
+                const char *text;
+                int outcome;
+                uint64_t usec;
+        } times[] = {
+                { "20ms", LEG_OK, 20000 },
+                { "0us", LEG_OK, 0 },
+                { "7us", LEG_OK, 7 },
+                { "2s", LEG_OK, 2000000 },
+                { "3", LEG_OK, 3000000 },
+                { "", LEG_E_EMPTY, UNTOUCHED },
+                { "ms", LEG_E_NUMBER, UNTOUCHED },
+                { "-1s", LEG_E_NEGATIVE, UNTOUCHED },
+                { "1.5s", LEG_E_TIME, UNTOUCHED },
+                { "1 s", LEG_E_TIME, UNTOUCHED },
+                { "1KiB", LEG_E_TIME, UNTOUCHED },
+                { "1min", LEG_E_TIME, UNTOUCHED },
+                { "9007199254s", LEG_OK, 9007199254000000 },
+                { "9007199255s", LEG_E_RANGE, UNTOUCHED },
+                { "99999999999999999999us", LEG_E_RANGE, UNTOUCHED },
+        };
+
+        for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+                uint64_t usec = UNTOUCHED;
+
+                assert_int_equal(time_parse(times[i].text, &usec), times[i].outcome);
+                assert_int_equal(usec, times[i].usec);
+        }
+}
+
 static void a_leg_has_three_parts(void **state)
 {
         assert_leg("a.img:0+16384", "a.img", 0, 16384);
@@ -192,6 +224,7 @@ int main(void)
                 cmocka_unit_test(other_units_are_refused),
                 cmocka_unit_test(what_is_no_number_is_refused),
                 cmocka_unit_test(sizes_never_overflow),
+                cmocka_unit_test(times_have_units_of_their_own),
                 cmocka_unit_test(a_leg_has_three_parts),
                 cmocka_unit_test(the_last_colon_separates),
                 cmocka_unit_test(parts_that_are_missing_are_named),

@@ -11,12 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include <dmio/fault.h>
 
 #include "scratch.h"
+#include "util/clock.h"
 
 #define SECTORS 8192
 #define BYTES ((size_t)SECTORS * 512)
@@ -292,6 +294,85 @@ static void delays_end(void **state)
         dmio_fault_remove(slower);
 }
 
+/* Its delay is an hour, or as long as it is there. */
+static void a_delay_ends_with_its_rule(void **state)
+{
+        struct fixture *f = *state;
+        struct dmio_fault *fault =
+                add(f, (struct dmio_fault_rule){
+                               .action = DMIO_FAULT_DELAY, .leg = 0, .delay_us = 3600000000 });
+        struct io_region region = scratch_region(&f->legs[0], 0, 8);
+        struct completion completion = COMPLETION_INIT;
+        struct dm_io_request request = {
+                .op = DM_IO_WRITE,
+                .mem = { .type = DM_IO_KMEM, .ptr.addr = f->data },
+                .notify = { .fn = completion_notify, .context = &completion },
+                .client = f->client,
+        };
+
+        assert_int_equal(dm_io(&request, 1, &region, NULL), 0);
+        for (int i = 0; i < 5000 && stats(fault).hits == 0; i++)
+                usleep(1000);
+        assert_int_equal(stats(fault).hits, 1);
+        assert_int_equal(completion.calls, 0);
+        dmio_fault_remove(fault);
+        completion_wait(&completion, 1);
+        assert_int_equal(completion.bits, 0);
+        scratch_expect(&f->legs[0], 0, f->data, 8 * 512);
+}
+
+static void a_rule_is_for_one_client(void **state)
+{
+        struct fixture *f = *state;
+        struct dm_io_client *other, *own = f->client;
+        struct dmio_fault *fault;
+
+        assert_int_equal(dm_io_client_create(f->engine, 0, &other), 0);
+        fault = add(f, (struct dmio_fault_rule){ .leg = -1, .client = other, .error = EIO });
+        assert_int_equal(write_both(f, 0, 8), 0);
+        f->client = other;
+        assert_int_equal(write_both(f, 0, 8), 0x3);
+        f->client = own;
+        dmio_fault_remove(fault);
+        assert_int_equal(dm_io_client_destroy(other), 0);
+}
+
+/* A flush is of the region that it is asked for. */
+static void a_range_has_its_flushes(void **state)
+{
+        struct fixture *f = *state;
+        struct dmio_fault *named = add(f, (struct dmio_fault_rule){ .ops = DMIO_FAULT_FLUSH,
+                                                                    .leg = 1,
+                                                                    .sector = 16,
+                                                                    .count = 8,
+                                                                    .error = EIO });
+        struct dmio_fault *all = add(
+                f, (struct dmio_fault_rule){ .leg = 0, .sector = 16, .count = 8, .error = EIO });
+
+        assert_int_equal(run(f, DM_IO_WRITE, DM_IO_PREFLUSH, NULL, 2, 15, 0), 0);
+        assert_int_equal(run(f, DM_IO_WRITE, DM_IO_PREFLUSH, NULL, 2, 16, 0), 0x2);
+        assert_int_equal(run(f, DM_IO_WRITE, DM_IO_PREFLUSH, NULL, 2, 23, 0), 0x2);
+        assert_int_equal(run(f, DM_IO_WRITE, DM_IO_PREFLUSH, NULL, 2, 24, 0), 0);
+        assert_int_equal(stats(all).matches, 0);
+        dmio_fault_remove(named);
+        dmio_fault_remove(all);
+}
+
+/* Each region has its own time. */
+static void a_slow_leg_is_done_later(void **state)
+{
+        struct fixture *f = *state;
+        struct dmio_fault *slow =
+                add(f, (struct dmio_fault_rule){
+                               .action = DMIO_FAULT_DELAY, .leg = 1, .delay_us = 50000 });
+        uint64_t before = now_usec();
+
+        assert_int_equal(write_both(f, 0, 8), 0);
+        assert_in_range(f->errors[0].done_usec, before, f->errors[1].done_usec);
+        assert_in_range(f->errors[1].done_usec, before + 50000, now_usec());
+        dmio_fault_remove(slow);
+}
+
 static void nonsense_is_refused(void **state)
 {
         static const struct dmio_fault_rule rules[] = {
@@ -334,6 +415,10 @@ int main(void)
                 TEST(flushes_fail_by_themselves),
                 TEST(held_until_it_is_let_go),
                 TEST(delays_end),
+                TEST(a_delay_ends_with_its_rule),
+                TEST(a_rule_is_for_one_client),
+                TEST(a_range_has_its_flushes),
+                TEST(a_slow_leg_is_done_later),
                 TEST(nonsense_is_refused),
         };
 

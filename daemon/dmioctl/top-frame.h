@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * A frame of top: what clients, exports and legs have done between two answers of Statistics, per
+ * second, and how long it took.
+ */
+
+#include <jansson.h>
+
+/*
+ * The text, of lines that end with a newline and are made for @columns; to be freed, NULL without
+ * memory. @before may be NULL: then it tells what there is, and no rates. If the daemon, or an
+ * export, has begun anew in between, all that it has done since counts.
+ */
+char *frame_text(const json_t *before, const json_t *now, unsigned int columns);
