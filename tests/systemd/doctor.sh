@@ -53,8 +53,9 @@ doctor() {
 found() {
     jq -r --arg name "$1" '.checks[] | select(.check == $name) | [.state, .found] | join(" ")' <"$WORK/report"
 }
+completion=$(find "$stage" -path '*/bash-completion/completions/dmioctl')
 names() {
-    inside bash -c ". \"\$(find / -xdev -path '*/bash-completion/completions/dmioctl' 2>/dev/null | head -n 1)\"
+    inside bash -c ". '${completion#"$stage"}'
         COMP_WORDS=(dmioctl client close '') COMP_CWORD=3
         _dmioctl 2>/dev/null; echo \"\${COMPREPLY[*]}\""
 }
