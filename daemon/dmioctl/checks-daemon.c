@@ -41,8 +41,8 @@ void check_configuration(const struct doctor *doctor, struct finding *finding)
         }
         list_for_each (grant, &doctor->config->devices, link)
                 n++;
-        finding_set(finding, VERDICT_OK, words("it can be read, %u device%s", n, n == 1 ? "" : "s"),
-                    NULL);
+        finding_set(finding, VERDICT_OK,
+                    words("nothing is wrong with it, %u device%s", n, n == 1 ? "" : "s"), NULL);
 }
 
 void check_daemon(const struct doctor *doctor, struct finding *finding)
