@@ -14,11 +14,12 @@
 /* The name gets what the figures leave, within limits. */
 #define NAME_MIN 16
 #define NAME_MAX_WIDTH 40
-#define FIGURES_WIDTH 90
+#define FIGURES_WIDTH 89
 
 struct frame {
         FILE *stream;
         int name_width;
+        bool is_narrow; /* no room for P50 and what is neither read nor write */
         double seconds; /* between the samples; 0: there is only one */
         const json_t *before;
         const json_t *now;
@@ -101,8 +102,11 @@ static void put_tally(const struct frame *frame, const struct tally *tally)
                 (void)show_time(tally_percentile(tally, 0.5), p50);
                 (void)show_time(tally_percentile(tally, 0.99), p99);
         }
-        fprintf(frame->stream, " %7.0f %7.1f %8s %8s", (double)tally->count / frame->seconds,
-                (double)tally->bytes / frame->seconds / (1 << 20), p50, p99);
+        fprintf(frame->stream, " %7.0f %7.1f", (double)tally->count / frame->seconds,
+                (double)tally->bytes / frame->seconds / (1 << 20));
+        if (!frame->is_narrow)
+                fprintf(frame->stream, " %8s", p50);
+        fprintf(frame->stream, " %8s", p99);
 }
 
 static void put_line(const struct frame *frame, int indent, const char *name, const char *state,
@@ -115,8 +119,9 @@ static void put_line(const struct frame *frame, int indent, const char *name, co
         if (frame->seconds > 0) {
                 put_tally(frame, &line->read);
                 put_tally(frame, &line->write);
-                fprintf(frame->stream, " %6.0f %6.0f", (double)line->rest.count / frame->seconds,
-                        (double)errors / frame->seconds);
+                if (!frame->is_narrow)
+                        fprintf(frame->stream, " %6.0f", (double)line->rest.count / frame->seconds);
+                fprintf(frame->stream, " %5.0f", (double)errors / frame->seconds);
         }
         fputc('\n', frame->stream);
 }
@@ -124,8 +129,11 @@ static void put_line(const struct frame *frame, int indent, const char *name, co
 static void put_heads(const struct frame *frame)
 {
         fprintf(frame->stream, "%-*s %-7s", frame->name_width, "NAME", "STATE");
-        if (frame->seconds > 0)
-                fprintf(frame->stream, " %7s %7s %8s %8s %7s %7s %8s %8s %6s %6s", "READ/s",
+        if (frame->seconds > 0 && frame->is_narrow)
+                fprintf(frame->stream, " %7s %7s %8s %7s %7s %8s %5s", "READ/s", "MiB/s", "P99",
+                        "WRITE/s", "MiB/s", "P99", "ERR/s");
+        else if (frame->seconds > 0)
+                fprintf(frame->stream, " %7s %7s %8s %8s %7s %7s %8s %8s %6s %5s", "READ/s",
                         "MiB/s", "P50", "P99", "WRITE/s", "MiB/s", "P50", "P99", "REST/s", "ERR/s");
         fputc('\n', frame->stream);
 }
@@ -214,9 +222,10 @@ char *frame_text(const json_t *before, const json_t *now, unsigned int columns)
                 frame.seconds = (double)(until - from) / 1e6;
         else if (before && until > 0)
                 frame.seconds = (double)until / 1e6;
-        frame.name_width = columns > FIGURES_WIDTH + NAME_MIN
-                                   ? (int)MIN(columns - FIGURES_WIDTH, (unsigned int)NAME_MAX_WIDTH)
-                                   : NAME_MIN;
+        frame.is_narrow = columns < FIGURES_WIDTH + NAME_MIN;
+        frame.name_width = NAME_MIN;
+        if (columns > FIGURES_WIDTH + NAME_MIN)
+                frame.name_width = (int)MIN(columns - FIGURES_WIDTH, (unsigned int)NAME_MAX_WIDTH);
         frame.stream = open_memstream(&text, &length);
         if (!frame.stream)
                 return NULL;

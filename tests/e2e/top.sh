@@ -13,10 +13,12 @@ dmioctl() {
     "$DMIOCTL" --control="$CONTROL" "$@"
 }
 
-# start_top ARGUMENT...: on a terminal of 12 rows and 60 columns; what it draws goes to $WORK/screen.
+# start_top COLUMNS ARGUMENT...: on a terminal of 12 rows; what it draws goes to $WORK/screen.
 start_top() {
+    local columns=$1
+    shift
     rm -f "$WORK/screen" "$WORK/top.pid"
-    python3 "$TEST_LIB/on-terminal.py" 12 60 "$WORK/screen" "$WORK/top.pid" \
+    python3 "$TEST_LIB/on-terminal.py" 12 "$columns" "$WORK/screen" "$WORK/top.pid" \
         "$DMIOCTL" --control="$CONTROL" top "$@" &
     TERMINAL=$!
     defer end_process $TERMINAL
@@ -83,7 +85,7 @@ expect "it ends in good order" wait $TOP
 expect_eq "it ends with who reads" "$(wc -l <"$WORK/out")" 3
 
 # --- on a terminal
-start_top --interval=100ms
+start_top 60 --interval=100ms
 wait_for 10 more_than "dmiod: up" 2
 expect "it takes the screen" shows "$ENTER"
 expect_eq "once" "$(count "$ENTER")" 1
@@ -110,7 +112,10 @@ end_top INT
 expect_eq "the screen is given back" "$(count "$LEAVE")" 2
 
 # --- a daemon that does not answer
-start_top --interval=100ms
+start_top 80 --interval=100ms
+wait_for 10 shows "ERR/s"
+ok "80 columns have room for errors"
+expect_not "and not for all" shows "REST/s"
 wait_for 10 more_than "dmiod: up" 1
 kill -STOP "$DMIOD_PID"
 drawn=$(count "dmiod: up")
