@@ -110,15 +110,14 @@ rm -f "$CONTROL"
 
 # --- names
 start_dmiod
-dmioctl() {
+asked() {
     "$DMIOCTL" --control="$CONTROL" "$@"
 }
-dmioctl client open alice --linger >/dev/null
-dmioctl client open albert --linger >/dev/null
-dmioctl client open bob --linger >/dev/null
-dmioctl export create alice/vol one.img:0+8 >/dev/null
-dmioctl export create bob/disk one.img:8+8 >/dev/null
-unset -f dmioctl
+asked client open alice --linger >/dev/null
+asked client open albert --linger >/dev/null
+asked client open bob --linger >/dev/null
+asked export create alice/vol one.img:0+8 >/dev/null
+asked export create bob/disk one.img:8+8 >/dev/null
 for verb in "client close" get put "export list" "io read" "submit write" wait copy zero; do
     expect_words "$verb: clients" "$here $verb " alice albert bob
     expect_words "begun" "$here $verb al" alice albert

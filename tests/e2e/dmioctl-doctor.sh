@@ -57,7 +57,7 @@ expect_check "io_uring" io_uring ok "a ring can be made"
 expect_check "the configuration" configuration ok "nothing is wrong with it, 0 devices"
 expect_match "kernel" "$(jq -r '.checks[0] | [.check, .found] | join(" ")' <"$WORK/report")" "kernel Linux $(uname -r)*"
 expect_not "a table, too" "$DMIOCTL" --control="$CONTROL" doctor --config="$config"
-expect_eq "with a line for each" "$(("$DMIOCTL" --control="$CONTROL" doctor --no-header 2>/dev/null || true) | wc -l)" \
+expect_eq "with a line for each" "$( ("$DMIOCTL" --control="$CONTROL" doctor --no-header 2>/dev/null || true) | wc -l)" \
     "$(jq '.checks | length' <"$WORK/report")"
 
 # --- the system
