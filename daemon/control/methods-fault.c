@@ -6,6 +6,7 @@
  */
 
 #include <errno.h>
+#include <stdio.h>
 
 #include "config.h"
 #include "control/call.h"
@@ -116,10 +117,12 @@ static json_t *check_range(const struct add_fault_arguments *arguments, const st
 static json_t *read_spec(const struct add_fault_arguments *arguments, const struct export *export,
                          struct fault_spec *spec)
 {
+        char reason[64];
         json_t *error;
 
+        (void)snprintf(reason, sizeof(reason), "the export has legs 0 to %u", export->n_legs - 1);
         if ((uint64_t)arguments->leg >= export->n_legs)
-                return error_invalid_parameter("leg", "is none of the export, whose first is 0");
+                return error_invalid_parameter("leg", reason);
         error = check_action(arguments);
         if (!error)
                 error = check_range(arguments, export, spec);

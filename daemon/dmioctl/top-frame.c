@@ -217,11 +217,11 @@ char *frame_text(const json_t *before, const json_t *now, unsigned int columns)
         char *text = NULL;
         size_t length, i;
 
-        /* Another daemon has done all of its own since it began. */
+        /* Of another daemon it says nothing. */
         if (before && until > from)
                 frame.seconds = (double)(until - from) / 1e6;
-        else if (before && until > 0)
-                frame.seconds = (double)until / 1e6;
+        else
+                frame.before = NULL;
         frame.is_narrow = columns < FIGURES_WIDTH + NAME_MIN;
         frame.name_width = NAME_MIN;
         if (columns > FIGURES_WIDTH + NAME_MIN)

@@ -10,7 +10,7 @@
 
 /*
  * The text, of lines that end with a newline and are made for @columns; to be freed, NULL without
- * memory. @before may be NULL: then it tells what there is, and no rates. If the daemon, or an
- * export, has begun anew in between, all that it has done since counts.
+ * memory. @before may be NULL, or of another daemon: then it tells what there is, and no rates. Of
+ * an export that has begun anew in between, all that it has done counts.
  */
 char *frame_text(const json_t *before, const json_t *now, unsigned int columns);
