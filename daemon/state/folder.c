@@ -85,6 +85,23 @@ static int sync_parent(int fd)
         return parent < 0 || fsync(parent) < 0 ? -errno : 0;
 }
 
+/* With those above it, which a user who is new here may not have. Was it made? */
+static int make_folder(const char *path, bool *ret_made)
+{
+        DMIO_CLEANUP(freep) char *copy = strdup(path);
+
+        if (!copy)
+                return -ENOMEM;
+        for (char *slash = strchr(copy + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+                *slash = '\0';
+                if (mkdir(copy, 0700) < 0 && errno != EEXIST)
+                        return -errno;
+                *slash = '/';
+        }
+        *ret_made = mkdir(path, 0700) == 0;
+        return *ret_made || errno == EEXIST ? 0 : -errno;
+}
+
 /* A process that was killed has it until the kernel is done with the last of its threads. */
 static int lock(int fd)
 {
@@ -103,7 +120,7 @@ static int lock(int fd)
 
 int folder_open(struct folder *folder, const char *path)
 {
-        bool made;
+        bool made = false;
         int r;
 
         *folder = FOLDER_NULL;
@@ -111,9 +128,11 @@ int folder_open(struct folder *folder, const char *path)
         if (!folder->path)
                 return -ENOMEM;
 
-        made = mkdir(path, 0700) == 0;
-        if (!made && errno != EEXIST)
-                goto fail;
+        r = make_folder(path, &made);
+        if (r < 0) {
+                folder_close(folder);
+                return r;
+        }
         folder->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (folder->fd < 0 || (made && sync_parent(folder->fd) < 0))
                 goto fail;

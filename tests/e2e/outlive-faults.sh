@@ -146,9 +146,16 @@ STATE=$a
 restart_dmiod
 expect "a file in place of the folder: without" grep -q "Cannot use the state folder $a" "$WORK/dmiod.log"
 expect "stop" stop_dmiod
-STATE=$WORK/no/where
+STATE=$a/below
 restart_dmiod
-expect "no folder above it: without" grep -q "Cannot use the state folder $WORK/no/where" "$WORK/dmiod.log"
+expect "a file above it: without" grep -q "Cannot use the state folder $a/below" "$WORK/dmiod.log"
+expect "stop" stop_dmiod
+STATE=$WORK/some/where
+restart_dmiod
+open_client alice 8
+kill_dmiod
+restart_dmiod
+expect_eq "folders above it are made" "$(clients)" '[["alice",8]]'
 expect "stop" stop_dmiod
 
 # --- damage

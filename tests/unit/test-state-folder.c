@@ -132,10 +132,22 @@ static void a_folder_that_cannot_be_is_an_error(void **state)
         struct folder folder;
         char path[128];
 
-        (void)snprintf(path, sizeof(path), "%s/no/where", f->above);
-        assert_int_equal(folder_open(&folder, path), -ENOENT);
+        (void)snprintf(path, sizeof(path), "%s/" FOLDER_LOCK "/below", f->path);
+        assert_int_equal(folder_open(&folder, path), -ENOTDIR);
         (void)snprintf(path, sizeof(path), "%s/" FOLDER_LOCK, f->path);
         assert_int_equal(folder_open(&folder, path), -ENOTDIR);
+}
+
+static void folders_above_are_made(void **state)
+{
+        struct fixture *f = *state;
+        struct folder folder;
+        char path[128];
+
+        (void)snprintf(path, sizeof(path), "%s/some/where/", f->above);
+        assert_int_equal(folder_open(&folder, path), 0);
+        assert_int_equal(folder_write(&folder, NEW, strlen(NEW)), 0);
+        folder_close(&folder);
 }
 
 static void killed_at_any_step_it_leaves_a_whole_file(void **state)
@@ -195,6 +207,7 @@ int main(void)
                 TEST(a_file_is_replaced),
                 TEST(one_process_has_it),
                 TEST(a_folder_that_cannot_be_is_an_error),
+                TEST(folders_above_are_made),
                 TEST(killed_at_any_step_it_leaves_a_whole_file),
                 TEST(a_step_that_fails_leaves_a_whole_file),
         };
