@@ -276,8 +276,9 @@ static int take_descriptors(struct manager *manager, int *ret)
 }
 
 /*
- * A mount that was made for us, and whose descriptor is kept, stays where it is when we end. One
- * that we cannot serve is given up: whoever starts us next makes another.
+ * A mount that was made for us, and whose descriptor is kept, would stay where it is when we end.
+ * But a session that has begun cannot be taken up by another process yet, so nobody shall try: it
+ * ends with us, and whoever starts us next makes another mount.
  */
 static int start_mount(struct manager *manager)
 {
@@ -285,7 +286,7 @@ static int start_mount(struct manager *manager)
         int r;
 
         r = mount_new(&manager->model, manager->config, fd < 0 ? -EBADF : fd, &manager->mount);
-        if (r < 0 && fd >= 0)
+        if (fd >= 0)
                 (void)descriptor_store_remove(&manager->store, DESCRIPTOR_STORE_FUSE);
         return r;
 }
