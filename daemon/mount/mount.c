@@ -205,6 +205,19 @@ int mount_new(struct model *model, const struct config *config, int fuse_fd_, st
         return 0;
 }
 
+int mount_watch(struct mount *mount, struct watchdog *watchdog)
+{
+        for (unsigned int i = 0; i < mount->n_threads; i++) {
+                struct queue_thread *thread = &mount->threads[i];
+
+                if (!thread->running || thread->state < 0)
+                        continue;
+                if (watchdog_add(watchdog, thread->queue) < 0)
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
 void mount_thread_drained(struct mount *mount)
 {
         if (atomic_fetch_sub(&mount->n_undrained, 1) == 1)
