@@ -16,6 +16,7 @@
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
+#include "control/mount-guard.h"
 #include "control/server.h"
 #include "descriptor-store.h"
 #include "log.h"
@@ -195,6 +196,21 @@ static int prepare_process(void)
         return 0;
 }
 
+/* What we open by ourselves must not lie where we are the ones who answer. */
+static int check_paths(const struct config *config)
+{
+        const struct {
+                const char *key;
+                const char *path;
+        } paths[] = { { "control", config->control }, { "state", config->state } };
+
+        for (size_t i = 0; i < ARRAY_SIZE(paths); i++)
+                if (mount_guard_has_path(config->mount, paths[i].path))
+                        return log_error_errno(-EINVAL, "%s = %s lies in our own mount, %s",
+                                               paths[i].key, paths[i].path, config->mount);
+        return 0;
+}
+
 static int start_event(struct manager *manager)
 {
         static const struct {
@@ -332,7 +348,9 @@ int manager_new(const struct options *options, struct config *config, struct man
         manager->options = options;
         manager->config = config;
 
-        r = prepare_process();
+        r = check_paths(config);
+        if (r >= 0)
+                r = prepare_process();
         if (r >= 0)
                 r = take_descriptors(manager, &listen_fd);
         if (r >= 0)

@@ -64,6 +64,10 @@ expect_eq "a path that the daemon may not open is a DeviceError" "$(jq -r .error
 expect_eq "that names the device" "$(jq -r .parameters.device <<<"$reply")" /srv/t/a.img
 expect_eq "and the reason" "$(jq -r .parameters.errno <<<"$reply")" EACCES
 
+expect_not "a file of the mount is no device" inside \
+    dmioctl export create alice/self $MOUNT_INSIDE/alice/vol:0+8
+expect "and dmioctl says why" grep -q 'own mount' "$WORK/expect-not.log"
+
 # --- reload
 configure() {
     # shellcheck disable=SC2016 # its own parameters
@@ -118,8 +122,23 @@ expect_eq "so has the block device" "$(count_others "$loop" 0 4096 B)" 0
 expect_not "another block device is out of reach" as_user dmioctl io read bob2 other:0+8
 expect "by the policy for devices" grep -q 'Operation not permitted' "$WORK/expect-not.log"
 
+# --- a mount that the sandbox hides from the daemon itself
+inside sh -c 'printf "[daemon]\nmount = /home/dmio\n" >/etc/dmiod/dmiod.conf.d/mount.conf'
+inside systemctl restart dmiod.service
+expect_eq "mounted where the daemon does not see it" "$(mounts_inside /home/dmio)" 1
+expect "a client there" inside dmioctl client open carol --pages 16 --linger
+expect "an export there" inside dmioctl export create carol/vol /srv/t/a.img:0+1024
+expect "which is served" inside cmp -n 524288 /srv/t/a.img /home/dmio/carol/vol
+if inside sh -c "grep -qs fuse_connection /proc/$(property MainPID)/fdinfo/*"; then
+    expect_not "its file is no device" inside dmioctl export create carol/self /home/dmio/carol/vol:0+8
+    expect "for the same reason" grep -q 'own mount' "$WORK/expect-not.log"
+else
+    skip_case "a hidden mount is known by /dev/fuse: not with this kernel"
+fi
+inside rm /etc/dmiod/dmiod.conf.d/mount.conf
+
 # --- stop
 expect "systemctl stop" inside systemctl stop dmiod.service dmiod.socket
 expect_eq "it ended well" "$(property Result)" success
-expect_eq "nothing is mounted" "$(mounts_inside)" 0
+expect_eq "nothing is mounted" "$(mounts_inside) $(mounts_inside /home/dmio)" "0 0"
 expect_eq "no error in the journal" "$(journal dmiod.service -p err | grep -v 'disk.conf:4' || true)" ""
