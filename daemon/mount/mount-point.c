@@ -5,7 +5,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +17,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "mount/fusermount.h"
 #include "mount/mount-point.h"
 #include "util/cleanup.h"
 
@@ -28,8 +28,6 @@
 
 /* Killed daemons may have left several mounts, one on top of the other. */
 #define DEAD_MOUNTS_MAX 64
-
-extern char **environ;
 
 /* The kernel writes space, tab, newline and backslash as three octal digits. */
 static void unescape(char *text)
@@ -120,23 +118,6 @@ static enum mount_point_state probe(const char *path)
                 return MOUNT_POINT_UNSERVED;
         return WIFEXITED(status) && WEXITSTATUS(status) == 1 ? MOUNT_POINT_DEAD
                                                              : MOUNT_POINT_SERVED;
-}
-
-static int fusermount_detach(const char *path)
-{
-        char *argv[] = { (char *)"fusermount3", (char *)"-u", (char *)"-q", (char *)"-z",
-                         (char *)"--",          (char *)path, NULL };
-        int status = 0;
-        pid_t child;
-        int r;
-
-        r = posix_spawnp(&child, argv[0], NULL, NULL, argv, environ);
-        if (r != 0)
-                return -r;
-        while (waitpid(child, &status, 0) < 0)
-                if (errno != EINTR)
-                        return -errno;
-        return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EPERM;
 }
 
 static int detach(const char *path, bool user)
