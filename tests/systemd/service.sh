@@ -88,7 +88,7 @@ expect_eq "it is the same process" "$(property MainPID)" "$pid"
 expect_not "everything is read-only to the daemon" io write disk --fill=1
 expect "and dmioctl says so" grep -qE 'disk.*(Read-only|Permission denied)' "$WORK/expect-not.log"
 configure '[device disk]\npath = /srv/t/a.img\nusers = 65534\n[nonsense]\n'
-inside systemctl reload dmiod.service
+inside kill -HUP "$pid"
 complained() {
     journal | grep -q "disk.conf:4"
 }
