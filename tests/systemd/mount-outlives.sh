@@ -192,3 +192,4 @@ expect_eq "there is one" "$(mounts_inside):$(read_file)" 1:served
 service stop
 goes "at last"
 exec 8>&-
+expect_clean_journal

@@ -64,6 +64,19 @@ expect_eq "a path that the daemon may not open is a DeviceError" "$(jq -r .error
 expect_eq "that names the device" "$(jq -r .parameters.device <<<"$reply")" /srv/t/a.img
 expect_eq "and the reason" "$(jq -r .parameters.errno <<<"$reply")" EACCES
 
+# The policy for devices is about opening: what somebody else has opened can be used.
+loop=$(make_loop "$(make_image 1M loop.img)")
+other=$(make_loop "$(make_image 1M other.img)")
+for device in "$loop" "$other"; do
+    inside sh -c "[ -b $device ] || mknod $device b $((16#$(stat -c %t "$device"))) $((16#$(stat -c %T "$device")))
+chgrp disk $device; chmod 660 $device"
+done
+expect "a block device that dmioctl opens" inside dmioctl export create alice/block $loop:0+1024
+inside dd if=/dev/urandom of=$MOUNT_INSIDE/alice/block bs=64k count=8 conv=notrunc,fsync status=none
+expect "has what is written" inside cmp -n 524288 $loop $MOUNT_INSIDE/alice/block
+expect_eq "a path to it is refused" "$(create raw $loop:1024+8 | jq -r '"\(.error) \(.parameters.errno)"')" \
+    "io.dmiod.DeviceError EACCES"
+
 expect_not "a file of the mount is no device" inside \
     dmioctl export create alice/self $MOUNT_INSIDE/alice/vol:0+8
 expect "and dmioctl says why" grep -q 'own mount' "$WORK/expect-not.log"
@@ -101,18 +114,13 @@ wait_for 20 is_ready_again
 ok "and the service is ready all the same"
 
 # --- the drop-in that the unit describes: a file, and a block device
-loop=$(make_loop "$(make_image 1M loop.img)")
-other=$(make_loop "$(make_image 1M other.img)")
-for device in "$loop" "$other"; do
-    inside sh -c "[ -b $device ] || mknod $device b $((16#$(stat -c %t "$device"))) $((16#$(stat -c %T "$device")))
-chgrp disk $device; chmod 660 $device"
-done
 inside chown dmiod /srv/t/named.img
-configure "[device disk]\npath = /srv/t/named.img\nusers = 65534\n[device loop]\npath = $loop\nusers = 65534\n\
+configure "[daemon]\nqueues = 2\n[device disk]\npath = /srv/t/named.img\nusers = 65534\n[device loop]\npath = $loop\nusers = 65534\n\
 [device other]\npath = $other\nusers = 65534\n"
 drop_in devices "DeviceAllow=$loop rw\nSupplementaryGroups=disk\nReadWritePaths=/srv/t\n"
 inside systemctl restart dmiod.service
 expect_eq "restarted" "$(property ActiveState)" active
+expect_match "with a second thread on the mount" "$(inside sh -c "cat /proc/$(property MainPID)/task/*/comm")" "*dmiod-queue-1*"
 expect "the user has a client" as_user dmioctl client open bob2 --pages 4 --linger
 for device in disk loop; do
     expect "$device can be written" as_user dmioctl io write bob2 $device:0+8 --fill=0x42
@@ -137,8 +145,19 @@ else
 fi
 inside rm /etc/dmiod/dmiod.conf.d/mount.conf
 
+# --- the drop-in for when memory is short, as far as this machine has the rights
+if has_shadow_memory "$DMIOD" || ! grep -q ipc_lock <(setpriv --dump); then
+    skip_case "locked memory: needs CAP_IPC_LOCK, and no sanitizer"
+else
+    drop_in memory "CapabilityBoundingSet=CAP_IPC_LOCK\nAmbientCapabilities=CAP_IPC_LOCK\n"
+    inside systemctl restart dmiod.service
+    pid=$(property MainPID)
+    expect "with the capability its memory is locked" [ "$(status_of VmLck)" -gt 0 ]
+fi
+
 # --- stop
 expect "systemctl stop" inside systemctl stop dmiod.service dmiod.socket
 expect_eq "it ended well" "$(property Result)" success
 expect_eq "nothing is mounted" "$(mounts_inside) $(mounts_inside /home/dmio)" "0 0"
 expect_eq "no error in the journal" "$(journal dmiod.service -p err | grep -v 'disk.conf:4' || true)" ""
+expect_clean_journal

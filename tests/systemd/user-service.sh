@@ -119,3 +119,4 @@ is_gone() {
 wait_for 20 is_gone
 expect_eq "and takes its mount along" "$(mounts_inside $MOUNTED)" 0
 expect "stopped" grep -q Stopped "$SHARED/user.log"
+expect_clean_journal

@@ -105,3 +105,4 @@ expect_eq "and nothing is mounted" "$(mounts_inside)" 0
 inside kill -CONT "$slow"
 wait $writer || true
 inside kill "$slow"
+expect_clean_journal
