@@ -160,11 +160,17 @@ first=$(mount_id)
 expect "the unit for failures, without a failure" inside systemctl start dmiod-unmount.service
 expect_eq "does nothing" "$(mount_id):$(read_file)" "$first:served"
 
-# --- another mount point
+# --- another mount point; a file that is open on the old one keeps that alive
+inside sh -c "exec 3<$MOUNT_INSIDE/file; touch /srv/t/is-open; exec sleep 100" &
+holder=$!
+wait_for 10 test -e "$SHARED/is-open"
 inside sh -c 'mkdir -p /etc/dmiod/dmiod.conf.d; printf "[daemon]\nmount = /run/elsewhere\n" >/etc/dmiod/dmiod.conf.d/mount.conf'
 service restart
 expect_eq "another mount point: mounted there" "$(mounts_inside /run/elsewhere)" 1
 expect_eq "and not where it was" "$(mounts_inside)" 0
+expect_eq "that descriptor alone is kept" "$(property NFileDescriptorStore)" 1
+expect_eq "and served" "$(INSIDE_LIMIT=10 inside cat /run/elsewhere/file)" served
+end_process $holder
 inside sh -c 'printf "[daemon]\nmount = /run/third\n" >/etc/dmiod/dmiod.conf.d/mount.conf'
 service stop
 expect_eq "unmounted where it was, whatever the configuration says now" "$(mounts_inside /run/elsewhere)" 0
