@@ -47,6 +47,7 @@ for _ in sys.stdin:
 END
 mkfifo "$SHARED/ask" "$SHARED/told"
 INSIDE_LIMIT=170 inside python3 /srv/t/hold.py "$MOUNT_INSIDE/file" <"$SHARED/ask" >"$SHARED/told" &
+asked=$!
 exec 8>"$SHARED/ask" 9<"$SHARED/told" # it ends with the first
 ask() {
     local line
@@ -161,7 +162,8 @@ expect "the unit for failures, without a failure" inside systemctl start dmiod-u
 expect_eq "does nothing" "$(mount_id):$(read_file)" "$first:served"
 
 # --- another mount point; a file that is open on the old one keeps that alive
-inside sh -c "exec 3<$MOUNT_INSIDE/file; touch /srv/t/is-open; exec sleep 100" &
+inside sh -c "exec 3<$MOUNT_INSIDE/file; touch /srv/t/is-open; until [ -e /srv/t/let-go ]; do sleep 0.02; done" \
+    8>&- 9<&- &
 holder=$!
 wait_for 10 test -e "$SHARED/is-open"
 inside sh -c 'mkdir -p /etc/dmiod/dmiod.conf.d; printf "[daemon]\nmount = /run/elsewhere\n" >/etc/dmiod/dmiod.conf.d/mount.conf'
@@ -170,14 +172,16 @@ expect_eq "another mount point: mounted there" "$(mounts_inside /run/elsewhere)"
 expect_eq "and not where it was" "$(mounts_inside)" 0
 expect_eq "that descriptor alone is kept" "$(property NFileDescriptorStore)" 1
 expect_eq "and served" "$(INSIDE_LIMIT=10 inside cat /run/elsewhere/file)" served
-end_process $holder
+touch "$SHARED/let-go"
+wait $holder
 inside sh -c 'printf "[daemon]\nmount = /run/third\n" >/etc/dmiod/dmiod.conf.d/mount.conf'
 service stop
 expect_eq "unmounted where it was, whatever the configuration says now" "$(mounts_inside /run/elsewhere)" 0
 inside rm /etc/dmiod/dmiod.conf.d/mount.conf
 
 # --- what others have mounted there
-inside sh -c 'dmiod --mount=/run/dmio --control=/run/other --state=/run/other-state >/srv/t/other.log 2>&1 & echo $! >/srv/t/other.pid'
+inside sh -c 'dmiod --mount=/run/dmio --control=/run/other --state=/run/other-state >/srv/t/other.log 2>&1 &
+    echo $! >/srv/t/other.pid' 8>&- 9<&-
 is_mounted_inside() {
     [ "$(mounts_inside)" = 1 ]
 }
@@ -197,5 +201,6 @@ expect "the mount that a killed one left is replaced" service start
 expect_eq "there is one" "$(mounts_inside):$(read_file)" 1:served
 service stop
 goes "at last"
-exec 8>&-
+exec 8>&- 9<&-
+wait $asked
 expect_clean_journal
