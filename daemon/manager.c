@@ -21,6 +21,7 @@
 #include "log.h"
 #include "loop.h"
 #include "manager.h"
+#include "memory-pressure.h"
 #include "model/client.h"
 #include "model/commit.h"
 #include "model/event.h"
@@ -31,6 +32,7 @@
 #include "stop.h"
 #include "util/cleanup.h"
 #include "util/macros.h"
+#include "watchdog.h"
 #include "worker.h"
 
 #define STATUS_USEC UINT64_C(1000000)
@@ -50,6 +52,7 @@ struct manager {
         struct mount *mount;
         struct server *server;
         struct stop *stop;
+        struct watchdog *watchdog;
         sd_event_source *status_timer;
         char status[128]; /* as the service manager knows it */
 };
@@ -179,6 +182,7 @@ static int prepare_process(void)
         sigset_t signals;
 
         prepare_heap();
+        memory_pressure_prepare();
         (void)umask(077);
         (void)signal(SIGPIPE, SIG_IGN);
         (void)signal(SIGXFSZ, SIG_IGN);
@@ -217,9 +221,6 @@ static int start_event(struct manager *manager)
         if (r < 0)
                 return log_error_errno(r, "Cannot set up the main loop: %m");
 
-        r = sd_event_set_watchdog(manager->event, true);
-        if (r < 0)
-                return log_error_errno(r, "Cannot set up the watchdog: %m");
         return 0;
 }
 
@@ -283,6 +284,32 @@ static int take_descriptors(struct manager *manager, int *ret)
         return 0;
 }
 
+/*
+ * A mount that was made for us, and whose descriptor is kept, would stay where it is when we end.
+ * But a session that has begun cannot be taken up by another process yet, so nobody shall try: it
+ * ends with us, and whoever starts us next makes another mount.
+ */
+static int start_mount(struct manager *manager)
+{
+        int fd = descriptor_store_take(&manager->store, DESCRIPTOR_STORE_FUSE);
+        int r;
+
+        r = mount_new(&manager->model, manager->config, fd < 0 ? -EBADF : fd, &manager->mount);
+        if (fd >= 0)
+                (void)descriptor_store_remove(&manager->store, DESCRIPTOR_STORE_FUSE);
+        return r;
+}
+
+static int start_watchdog(struct manager *manager)
+{
+        int r;
+
+        r = watchdog_new(manager->event, &manager->watchdog);
+        if (r >= 0)
+                r = mount_watch(manager->mount, manager->watchdog);
+        return r < 0 ? log_error_errno(r, "Cannot set up the watchdog: %m") : 0;
+}
+
 static int start_status(struct manager *manager)
 {
         int r;
@@ -325,7 +352,9 @@ int manager_new(const struct options *options, struct config *config, struct man
         if (r >= 0)
                 r = state_new(&manager->model, &manager->store, manager->event, &manager->state);
         if (r >= 0)
-                r = mount_new(&manager->model, manager->config, &manager->mount);
+                r = start_mount(manager);
+        if (r >= 0)
+                r = start_watchdog(manager);
         if (r >= 0)
                 r = server_new(&manager->model, manager->event, listen_fd, &manager->server);
         if (r >= 0)
@@ -379,6 +408,7 @@ struct manager *manager_free(struct manager *manager)
                 drop_clients(manager);
         stop_free(manager->stop);
         mount_free(manager->mount);
+        watchdog_free(manager->watchdog);
         server_free(manager->server);
         if (manager->queue)
                 loop_finish(manager->queue);

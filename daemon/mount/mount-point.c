@@ -5,7 +5,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,10 +12,12 @@
 #include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "log.h"
+#include "mount/fusermount.h"
 #include "mount/mount-point.h"
 #include "util/cleanup.h"
 
@@ -27,8 +28,6 @@
 
 /* Killed daemons may have left several mounts, one on top of the other. */
 #define DEAD_MOUNTS_MAX 64
-
-extern char **environ;
 
 /* The kernel writes space, tab, newline and backslash as three octal digits. */
 static void unescape(char *text)
@@ -48,11 +47,15 @@ static void unescape(char *text)
         *to = '\0';
 }
 
-/* Is the topmost mount at @path one of ours? Returns 1, 0 or a negative errno. */
-static int is_ours(const char *path)
+/*
+ * The topmost mount at @path: its device number in *@ret_device. Returns 1 if it is one of ours, 0
+ * if it is not or if there is none (the device number is 0 then), or a negative errno.
+ */
+static int find_mount(const char *path, dev_t *ret_device)
 {
         DMIO_CLEANUP(fclosep) FILE *table = NULL;
         DMIO_CLEANUP(freep) char *line = NULL;
+        dev_t device = 0;
         size_t size = 0;
         int ours = 0;
 
@@ -63,36 +66,29 @@ static int is_ours(const char *path)
         /* 36 35 98:0 /root /mount/point options [optional]... - type source options */
         while (getline(&line, &size, table) >= 0) {
                 char *fields = strstr(line, " - ");
-                char *save = NULL;
-                char *where;
+                unsigned int major_number, minor_number;
+                int place = 0;
 
-                if (!fields)
+                if (!fields ||
+                    sscanf(line, "%*d %*d %u:%u %*s %n", &major_number, &minor_number, &place) != 2)
                         continue;
-                *fields = '\0';
-                where = strtok_r(line, " ", &save);
-                for (int i = 0; where && i < 4; i++)
-                        where = strtok_r(NULL, " ", &save);
-                if (!where)
+                line[place + (int)strcspn(line + place, " ")] = '\0';
+                unescape(line + place);
+                if (place == 0 || strcmp(line + place, path) != 0)
                         continue;
-                unescape(where);
-                if (strcmp(where, path) == 0)
-                        ours = strncmp(fields + strlen(" - "), FILE_SYSTEM_TYPE " ",
-                                       strlen(FILE_SYSTEM_TYPE " ")) == 0;
+                ours = strncmp(fields + strlen(" - "), FILE_SYSTEM_TYPE " ",
+                               strlen(FILE_SYSTEM_TYPE " ")) == 0;
+                device = makedev(major_number, minor_number);
         }
+        *ret_device = device;
         return ours;
 }
-
-enum probe {
-        PROBE_DEAD,     /* its daemon is gone */
-        PROBE_SERVED,   /* it answers */
-        PROBE_UNSERVED, /* a daemon has it, or its descriptor is kept, but nobody answers */
-};
 
 /*
  * Ask a mount whether somebody is there, in a child that can be killed: the question itself may
  * wait for ever. A child that not even SIGKILL gets out of it is left to whoever inherits it.
  */
-static enum probe probe(const char *path)
+static enum mount_point_state probe(const char *path)
 {
         struct pollfd poll_fd = { .events = POLLIN };
         int status = 0;
@@ -100,7 +96,7 @@ static enum probe probe(const char *path)
 
         child = fork();
         if (child < 0)
-                return PROBE_UNSERVED;
+                return MOUNT_POINT_UNSERVED;
         if (child == 0) {
                 struct statfs ignored;
 
@@ -114,30 +110,14 @@ static enum probe probe(const char *path)
                         (void)poll(&poll_fd, 1, PROBE_TIMEOUT_MS);
                 (void)close_fd(poll_fd.fd);
                 (void)waitpid(child, NULL, WNOHANG);
-                return PROBE_UNSERVED;
+                return MOUNT_POINT_UNSERVED;
         }
 
         (void)close_fd(poll_fd.fd);
         if (waitpid(child, &status, 0) != child)
-                return PROBE_UNSERVED;
-        return WIFEXITED(status) && WEXITSTATUS(status) == 1 ? PROBE_DEAD : PROBE_SERVED;
-}
-
-static int fusermount_detach(const char *path)
-{
-        char *argv[] = { (char *)"fusermount3", (char *)"-u", (char *)"-q", (char *)"-z",
-                         (char *)"--",          (char *)path, NULL };
-        int status = 0;
-        pid_t child;
-        int r;
-
-        r = posix_spawnp(&child, argv[0], NULL, NULL, argv, environ);
-        if (r != 0)
-                return -r;
-        while (waitpid(child, &status, 0) < 0)
-                if (errno != EINTR)
-                        return -errno;
-        return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EPERM;
+                return MOUNT_POINT_UNSERVED;
+        return WIFEXITED(status) && WEXITSTATUS(status) == 1 ? MOUNT_POINT_DEAD
+                                                             : MOUNT_POINT_SERVED;
 }
 
 static int detach(const char *path, bool user)
@@ -147,27 +127,37 @@ static int detach(const char *path, bool user)
         return user ? fusermount_detach(path) : -errno;
 }
 
+int mount_point_look(const char *path)
+{
+        dev_t device;
+        int r;
+
+        r = find_mount(path, &device);
+        if (r < 0)
+                return log_error_errno(r, "Cannot read the table of mounts: %m");
+        return r == 0 ? MOUNT_POINT_FREE : (int)probe(path);
+}
+
 static int detach_dead(const char *path, bool user)
 {
         for (int i = 0; i < DEAD_MOUNTS_MAX; i++) {
                 int r;
 
-                r = is_ours(path);
+                r = mount_point_look(path);
                 if (r < 0)
-                        return log_error_errno(r, "Cannot read the table of mounts: %m");
-                if (r == 0)
+                        return r;
+                switch ((enum mount_point_state)r) {
+                case MOUNT_POINT_FREE:
                         return 0;
-
-                switch (probe(path)) {
-                case PROBE_SERVED:
+                case MOUNT_POINT_SERVED:
                         log_error("Another daemon serves %s", path);
                         return -EBUSY;
-                case PROBE_UNSERVED:
+                case MOUNT_POINT_UNSERVED:
                         log_error("%s is mounted, and somebody who does not answer keeps it; "
                                   "unmount it first (umount -l %s)",
                                   path, path);
                         return -EBUSY;
-                case PROBE_DEAD:
+                case MOUNT_POINT_DEAD:
                         break;
                 }
 
@@ -238,6 +228,19 @@ static int make_canonical(const char *path, char **ret)
         return 0;
 }
 
+int mount_point_adopt(struct mount_point *point, const char *path)
+{
+        DMIO_CLEANUP(freep) char *canonical = NULL;
+        int r;
+
+        r = make_canonical(path, &canonical);
+        if (r < 0)
+                return log_error_errno(r, "Cannot use %s as the mount point: %m", path);
+
+        *point = (struct mount_point){ .path = DMIO_TAKE(canonical) };
+        return 0;
+}
+
 int mount_point_init(struct mount_point *point, const char *path, bool user)
 {
         DMIO_CLEANUP(freep) char *canonical = NULL;
@@ -299,4 +302,21 @@ int mount_point_attach(struct mount_point *point)
 
         point->attached = true;
         return DMIO_TAKE_FD(fd);
+}
+
+dev_t mount_point_device(const struct mount_point *point, int fd)
+{
+        char path[sizeof("/proc/self/fdinfo/") + 3 * sizeof(int)];
+        DMIO_CLEANUP(fclosep) FILE *file = NULL;
+        unsigned int minor_number;
+        dev_t device;
+        char line[128];
+
+        /* The kernel calls a connection by the minor number of its file system. */
+        (void)snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+        file = fopen(path, "re");
+        while (file && fgets(line, sizeof(line), file))
+                if (sscanf(line, "fuse_connection: %u", &minor_number) == 1)
+                        return makedev(0, minor_number);
+        return find_mount(point->path, &device) < 0 ? 0 : device;
 }

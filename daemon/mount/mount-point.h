@@ -10,9 +10,17 @@
  */
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 /* Most bytes of one READ, as a mount option and in the INIT reply: both must say the same. */
 #define MOUNT_MAX_READ (512 * 1024)
+
+enum mount_point_state {
+        MOUNT_POINT_FREE,     /* nothing of ours on top */
+        MOUNT_POINT_DEAD,     /* its daemon is gone */
+        MOUNT_POINT_SERVED,   /* it answers */
+        MOUNT_POINT_UNSERVED, /* a daemon has it, or its descriptor is kept, but nobody answers */
+};
 
 struct mount_point {
         char *path;    /* canonical */
@@ -27,6 +35,19 @@ struct mount_point {
  */
 int mount_point_init(struct mount_point *point, const char *path, bool user);
 
+/*
+ * What is at @path, which is canonical: one of enum mount_point_state, or a negative errno, logged.
+ * To wait for an answer takes up to a third of a second.
+ */
+int mount_point_look(const char *path);
+
+/*
+ * For a mount that is there already, and whose descriptor somebody else opened: make @path
+ * canonical and touch nothing. It is not unmounted at the end. Returns 0 or a negative errno,
+ * logged.
+ */
+int mount_point_adopt(struct mount_point *point, const char *path);
+
 /* Unmount what mount_point_attach() mounted, if it is still there. */
 void mount_point_detach(struct mount_point *point);
 
@@ -36,3 +57,10 @@ void mount_point_deinit(struct mount_point *point);
 /* Open /dev/fuse and mount it there, as root. Returns the descriptor or a negative errno, logged.
  */
 int mount_point_attach(struct mount_point *point);
+
+/*
+ * The device number of the file system there, whose /dev/fuse is @fd, without touching it; 0 if it
+ * cannot be told: an older kernel does not say it of the descriptor, and the mount is hidden from
+ * us.
+ */
+dev_t mount_point_device(const struct mount_point *point, int fd);

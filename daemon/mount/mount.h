@@ -11,6 +11,7 @@
 
 #include "config.h"
 #include "model/model.h"
+#include "watchdog.h"
 
 struct mount;
 
@@ -20,8 +21,14 @@ unsigned int mount_n_threads(const struct config *config);
 /*
  * Mount at config->mount (made if it is not there) and start the queue threads. Returns 0, or a
  * negative errno after logging what failed. Sets model->mount, model->own_io and model->transport.
+ *
+ * @fuse_fd: /dev/fuse of a mount that somebody made there for us, and keeps and ends; it is taken.
+ * Or -EBADF.
  */
-int mount_new(struct model *model, const struct config *config, struct mount **ret);
+int mount_new(struct model *model, const struct config *config, int fuse_fd, struct mount **ret);
+
+/* Have the threads watched: before the main loop runs. Returns 0 or -ENOMEM. */
+int mount_watch(struct mount *mount, struct watchdog *watchdog);
 
 /*
  * Take no more requests and let those in flight finish; then call @drained once on the main loop,
