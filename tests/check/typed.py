@@ -53,9 +53,10 @@ def session(path, *replacements):
     said = re.split(r'^@@\d+\n', said, flags=re.M)[1:]
 
     for (command, wanted), got in zip(steps, said, strict=True):
-        # An empty line of the document is no part of what is said; a date is that of today.
-        wanted, got = (re.sub(r'[A-Z][a-z]{2} [ \d]\d \d\d:\d\d', 'DATE', x).rstrip('\n')
-                       for x in (wanted, got))
+        # An empty line of the document is no part of what is said; a date is that of today; columns are
+        # as wide as what was replaced.
+        wanted, got = (re.sub(r' {2,}', '  ', re.sub(r'[A-Z][a-z]{2} [ \d]\d \d\d:\d\d', 'DATE', x))
+                       .rstrip('\n') for x in (wanted, got))
         if '...' in wanted:
             wanted, got = wanted[:wanted.index('...')], got[:wanted.index('...')]
         if wanted != got:

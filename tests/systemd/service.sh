@@ -124,10 +124,10 @@ expect_eq "restarted" "$(property ActiveState)" active
 expect_match "with a second thread on the mount" "$(inside sh -c "cat /proc/$(property MainPID)/task/*/comm")" "*dmiod-queue-1*"
 expect "the user has a client" as_user dmioctl client open bob2 --pages 4 --linger
 for device in disk loop; do
-    expect "$device can be written" as_user dmioctl io write bob2 $device:0+8 --fill=0x42
+    expect "$device can be written" as_user dmioctl io write bob2 $device:1024+8 --fill=0x42
 done
-expect_eq "the file has the bytes" "$(count_others "$SHARED/named.img" 0 4096 B)" 0
-expect_eq "so has the block device" "$(count_others "$loop" 0 4096 B)" 0
+expect_eq "the file has the bytes" "$(count_others "$SHARED/named.img" 524288 4096 B)" 0
+expect_eq "so has the block device" "$(count_others "$loop" 524288 4096 B)" 0
 expect_not "another block device is out of reach" as_user dmioctl io read bob2 other:0+8
 expect "by the policy for devices" grep -q 'Operation not permitted' "$WORK/expect-not.log"
 
@@ -135,6 +135,7 @@ expect "by the policy for devices" grep -q 'Operation not permitted' "$WORK/expe
 inside sh -c 'printf "[daemon]\nmount = /home/dmio\n" >/etc/dmiod/dmiod.conf.d/mount.conf'
 inside systemctl restart dmiod.service
 expect_eq "mounted where the daemon does not see it" "$(mounts_inside /home/dmio)" 1
+expect "what lasts is there, too" inside dmioctl client close alice
 expect "a client there" inside dmioctl client open carol --pages 16 --linger
 expect "an export there" inside dmioctl export create carol/vol /srv/t/a.img:0+1024
 expect "which is served" inside cmp -n 524288 /srv/t/a.img /home/dmio/carol/vol

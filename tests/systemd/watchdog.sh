@@ -92,6 +92,7 @@ expect_eq "it was the watchdog again" "$(count_timeouts)" 2
 expect "the new one serves, too" inside test -f $MOUNT_INSIDE/.status
 
 # --- a stop that cannot finish
+expect "the client is back, and is closed" inside dmioctl client close alice
 expect "a client again" inside dmioctl client open alice --pages 16 --linger
 expect "and the export with the slow leg" inside dmioctl export create alice/slow /run/slow/leg:0+1024
 inside kill -STOP "$slow"
