@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 
@@ -32,6 +33,28 @@ static void connection_free_if_over(struct connection *connection)
                 return;
         peer_deinit(&connection->peer);
         free(connection);
+}
+
+/* What it holds of its user's share, in bytes. As quota_charge(). */
+static int connection_charge_bytes(struct connection *connection, uint64_t *ret_limit)
+{
+        size_t held = stream_held(&connection->stream);
+
+        return quota_set(connection->call.model, connection->peer.uid, QUOTA_BUFFERS,
+                         &connection->n_bytes, held > BUFFERS_FREE ? held : 0, ret_limit);
+}
+
+/* Nothing more, or less: that cannot fail. */
+static void connection_charge_less(struct connection *connection)
+{
+        (void)connection_charge_bytes(connection, NULL);
+}
+
+static int connection_charge_descriptors(struct connection *connection, uint64_t n,
+                                         uint64_t *ret_limit)
+{
+        return quota_set(connection->call.model, connection->peer.uid, QUOTA_DESCRIPTORS,
+                         &connection->n_descriptors, n, ret_limit);
 }
 
 /* Watch for what can be done something about, and for nothing else: a peer that has hung up is
@@ -120,6 +143,7 @@ static void connection_flush(struct connection *connection)
         }
         if (r == 0) {
                 connection_stop_timer(connection);
+                connection_charge_less(connection);
                 if (connection->large) {
                         connection->large = false;
                         server_trim(connection->server);
@@ -146,6 +170,7 @@ static void connection_flush(struct connection *connection)
 
 static void connection_send(struct connection *connection, json_t *answer)
 {
+        uint64_t limit = 0;
         size_t length;
         char *text;
 
@@ -157,6 +182,13 @@ static void connection_send(struct connection *connection, json_t *answer)
         }
         connection->large = connection->large || length > LARGE_MESSAGE;
         if (stream_write(&connection->stream, text, length) < 0) {
+                connection_end(connection);
+                return;
+        }
+        if (connection_charge_bytes(connection, &limit) != 0) {
+                log_notice("Dropping a connection of uid %u, whose answers take more than %" PRIu64
+                           " bytes unread",
+                           (unsigned int)connection->peer.uid, limit);
                 connection_end(connection);
                 return;
         }
@@ -181,6 +213,7 @@ static void connection_answered(struct call *call, json_t *answer)
         bool oneway = call->oneway;
 
         call->answered = NULL;
+        (void)connection_charge_descriptors(connection, 0, NULL);
         if (connection->state == CONNECTION_ENDED) {
                 json_decref(answer);
                 connection_free_if_over(connection);
@@ -219,6 +252,7 @@ static void connection_part(struct connection *connection, json_t *error)
         struct call *call = connection_begin_call(connection);
 
         stream_message_done(&connection->stream);
+        connection_charge_less(connection);
         connection->parting = true;
         call_answer(call, error);
 }
@@ -245,6 +279,7 @@ static void connection_message(struct connection *connection)
                              &fatal);
         call = connection_begin_call(connection);
         stream_message_done(stream);
+        connection_charge_less(connection);
         call->oneway = message.oneway;
         call->more = message.more;
         if (error) {
@@ -268,16 +303,47 @@ static void connection_half_closed(struct connection *connection)
         connection_go_on(connection);
 }
 
+/* Is what has been read within the limits? Returns NULL or an error. */
+static json_t *connection_charge(struct connection *connection, bool lost)
+{
+        const struct descriptors *descriptors = &connection->stream.descriptors;
+        uint64_t limit = 0;
+        int r;
+
+        r = connection_charge_bytes(connection, &limit);
+        if (r != 0)
+                return r < 0 ? ERROR_NO_MEMORY
+                             : error_limit_reached(quota_name(QUOTA_BUFFERS), limit);
+        if (descriptors->n == 0 && !lost)
+                return NULL;
+        r = connection_charge_descriptors(connection, descriptors->n, &limit);
+        if (r != 0)
+                return r < 0 ? ERROR_NO_MEMORY
+                             : error_limit_reached(quota_name(QUOTA_DESCRIPTORS), limit);
+        limit = server_descriptors_for(&connection->peer);
+        for (size_t i = 0; i < descriptors->n; i++)
+                lost = lost || (uint64_t)descriptors->fds[i] >= limit;
+        return lost ? error_limit_reached(LIMIT_OPEN_DESCRIPTORS, limit) : NULL;
+}
+
 static void connection_read(struct connection *connection)
 {
         const struct config *config = connection->server->model->config;
         const struct stream_limits limits = { .message = config->limit_message,
                                               .descriptors = config->limit_descriptors };
+        json_t *error;
         int r;
 
         /* Whatever is answered at once may also be the end of the connection. */
         connection->dispatching = true;
         r = stream_read(&connection->stream, &limits);
+        error = connection_charge(connection,
+                                  r == STREAM_E_DESCRIPTORS &&
+                                          connection->stream.descriptors.n <= limits.descriptors);
+        if (error) {
+                connection_part(connection, error);
+                r = STREAM_AGAIN;
+        }
         switch (r) {
         case STREAM_AGAIN:
                 break;
@@ -390,6 +456,7 @@ static void discard_message(struct call *call, json_t *answer)
 
         json_decref(answer);
         call->answered = NULL;
+        (void)connection_charge_descriptors(connection, 0, NULL);
         connection_free_if_over(connection);
 }
 
@@ -419,6 +486,7 @@ void connection_end(struct connection *connection)
         if (connection->large || connection->stream.in_length > LARGE_MESSAGE)
                 server_trim(server);
         stream_deinit(&connection->stream);
+        connection_charge_less(connection);
         server_connection_ended(server, connection);
         if (call->listener)
                 call->listener->abandon(call);

@@ -30,6 +30,7 @@
 #include "control/resolve.h"
 #include "control/varlink.h"
 #include "model/describe.h"
+#include "model/quota.h"
 #include "model/region-table.h"
 #include "model/request.h"
 #include "util/cleanup.h"
@@ -92,7 +93,9 @@ struct io {
         struct call *call; /* NULL once SubmitIo is answered */
         struct model *model;
         struct client *client;
+        uid_t uid;
         uid_t worker_uid;
+        uint64_t n_bytes; /* taken over from the call, once SubmitIo is answered */
         enum io_op op;
         bool preflush, fua;
         bool is_submitted;
@@ -114,6 +117,7 @@ static void io_finish(struct worker_job *job)
         if (io->request)
                 request_complete(io->request, io->answer);
         client_end_call(io->client);
+        quota_release(io->model, io->uid, QUOTA_BUFFERS, io->n_bytes);
         if (!io->request)
                 call_answer(io->call, io->answer);
         free(io);
@@ -338,6 +342,8 @@ static json_t *io_accept(struct io *io)
         r = request_new(io->client, &io->request, &refusal);
         if (r != MODEL_OK)
                 return error_from_outcome(r, &refusal, &subject);
+        io->n_bytes = io->call->n_bytes;
+        io->call->n_bytes = 0;
         call_reply(DMIO_TAKE(io->call), json_pack("{s:I}", "id", (json_int_t)io->request->id));
         return NULL;
 }
@@ -422,6 +428,7 @@ static void begin_io(struct call *call, bool is_submitted)
         }
         io->call = call;
         io->model = call->model;
+        io->uid = call->peer->uid;
         io->worker_uid = call_worker_uid(call);
         io->op = (enum io_op)arguments->op;
         io->preflush = arguments->preflush;

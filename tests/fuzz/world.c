@@ -40,6 +40,8 @@ static void make_world(struct world *world)
                 .limit_pages = 256,
                 .limit_jobs = 2,
                 .limit_requests = 4,
+                .limit_buffers = 200000,
+                .limit_held = 8,
                 .limit_message = 65536,
                 .limit_nesting = 32,
                 .limit_descriptors = 2,

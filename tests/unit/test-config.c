@@ -112,6 +112,8 @@ static void an_empty_file_gives_the_defaults(void **state)
         assert_int_equal(config->limit_pages, 65536);
         assert_int_equal(config->limit_jobs, 32);
         assert_int_equal(config->limit_requests, 256);
+        assert_int_equal(config->limit_buffers, 134217728);
+        assert_int_equal(config->limit_held, 4096);
         assert_int_equal(config->limit_message, 1048576);
         assert_int_equal(config->limit_nesting, 32);
         assert_int_equal(config->limit_descriptors, 64);
