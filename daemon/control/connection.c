@@ -379,14 +379,13 @@ static void connection_read(struct connection *connection)
         connection_free_if_over(connection);
 }
 
-static int connection_event(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+/* Something can be done for the connection, which may be its end. */
+static void connection_turn(struct connection *connection, uint32_t revents)
 {
-        struct connection *connection = userdata;
-
         if (connection->state == CONNECTION_DISCARDING) {
                 if (stream_discard(&connection->stream) == 0)
                         connection_end(connection);
-                return 0;
+                return;
         }
         if (stream_unsent(&connection->stream) > 0) {
                 bool only_flush = connection->state != CONNECTION_READING || !(revents & EPOLLIN);
@@ -396,17 +395,26 @@ static int connection_event(sd_event_source *source, int fd, uint32_t revents, v
                 connection->dispatching = false;
                 if (connection->state == CONNECTION_ENDED) {
                         connection_free_if_over(connection);
-                        return 0;
+                        return;
                 }
                 if (only_flush)
-                        return 0;
+                        return;
         }
         if (connection->state == CONNECTION_CALLING && revents & (EPOLLHUP | EPOLLERR)) {
                 connection_end(connection);
-                return 0;
+                return;
         }
         if (connection->state == CONNECTION_READING && !connection->stopping)
                 connection_read(connection);
+}
+
+static int connection_event(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+        struct connection *connection = userdata;
+        struct share_user *user = share_begin(&connection->share);
+
+        connection_turn(connection, revents);
+        share_end(user);
         return 0;
 }
 
@@ -421,7 +429,10 @@ int connection_new(struct server *server, int fd, struct peer *peer, uint64_t id
                 return -ENOMEM;
         r = sd_event_add_io(server->event, &connection->source, fd, EPOLLIN, connection_event,
                             connection);
+        if (r >= 0)
+                r = share_join(&connection->share, &server->share_users, peer, connection->source);
         if (r < 0) {
+                (void)sd_event_source_disable_unref(connection->source);
                 free(connection);
                 return r;
         }
@@ -471,6 +482,7 @@ void connection_end(struct connection *connection)
         connection->server = NULL;
         call->abandoned = true;
         connection_stop_timer(connection);
+        share_leave(&connection->share);
         connection->source = sd_event_source_disable_unref(connection->source);
         list_unlink(&connection->link);
         close_clients(server->model, call->connection);

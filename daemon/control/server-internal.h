@@ -22,6 +22,7 @@ struct server {
         bool starved;                 /* ... which has been logged; until all are accepted */
         uint64_t next_id;             /* of a connection */
         struct list connections;
+        struct list share_users; /* share.h */
         bool draining;
         void (*drained)(void *userdata);
         void *drained_userdata;

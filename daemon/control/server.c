@@ -347,6 +347,7 @@ int server_new(struct model *model, sd_event *event, int listen_fd, struct serve
         server->fd = -EBADF;
         server->next_id = 1;
         list_init(&server->connections);
+        list_init(&server->share_users);
 
         if (listen_fd >= 0) {
                 int flags = fcntl(listen_fd, F_GETFL);
@@ -393,6 +394,7 @@ struct server *server_free(struct server *server)
         server->drained = NULL;
         while (!list_is_empty(&server->connections))
                 connection_end(list_first(&server->connections, struct connection, link));
+        share_forget(&server->share_users);
         (void)sd_event_source_disable_unref(server->trim_source);
         (void)sd_event_source_disable_unref(server->drained_source);
         (void)sd_event_source_disable_unref(server->retry_timer);
