@@ -247,6 +247,15 @@ static void set_up(void)
         say_init();
 }
 
+/* A transfer ends a moment after its answer has been read. */
+static void wait_for_transfers(void)
+{
+        for (unsigned int i = 0; __atomic_load_n(&thread.n_transfers, __ATOMIC_RELAXED) > 0; i++) {
+                fuzz_require(i < ANSWER_MSEC * 10);
+                (void)usleep(100);
+        }
+}
+
 /* Bound the size that stands there, as the kernel does. */
 static void bound_size(char *at, uint32_t max)
 {
@@ -346,6 +355,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 release(files[0]);
                 wait_for_answers();
         }
-        fuzz_require(thread.n_transfers == 0);
+        wait_for_transfers();
         return 0;
 }
