@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 
-from client import (MOUNT, PID, WORK, Closed, Connection, Refused, daemon_fds, daemon_rss_kib, expect,
+from client import (MOUNT, PID, WORK, Closed, Connection, Refused, connect_as, daemon_fds, daemon_rss_kib, expect,
                     expect_eq, image, memfd, ok, region, sanitized, wait_for)
 
 NOBODY, OTHER = 65534, 65533
@@ -20,15 +20,6 @@ STATUS = b'{"method":"io.dmiod.Status"}\n'
 
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def connect_as(uid, timeout=20):
-    """A connection of another user: who connects is who one is at that moment."""
-    os.seteuid(uid)
-    try:
-        return Connection(timeout=timeout)
-    finally:
-        os.seteuid(0)
 
 
 def close(connections):
