@@ -69,10 +69,14 @@ static void connection_watch(struct connection *connection)
         if (connection->state == CONNECTION_DISCARDING ||
             (connection->state == CONNECTION_READING && !connection->stopping))
                 events |= EPOLLIN;
-        r = sd_event_source_set_io_events(connection->source, events);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(connection->source,
-                                                events || watched ? SD_EVENT_ON : SD_EVENT_OFF);
+        /* Switched off, it need not be told for what it would be on. */
+        if (events || watched) {
+                r = sd_event_source_set_io_events(connection->source, events);
+                if (r >= 0)
+                        r = sd_event_source_set_enabled(connection->source, SD_EVENT_ON);
+        } else {
+                r = sd_event_source_set_enabled(connection->source, SD_EVENT_OFF);
+        }
         if (r < 0)
                 (void)log_warning_errno(r, "Cannot watch a connection: %m");
 }

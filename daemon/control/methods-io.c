@@ -143,7 +143,7 @@ static json_t *io_claim(struct io *io)
         for (; io->n_claims < io->devices.n; io->n_claims++) {
                 const struct device_entry *entry = &io->devices.entries[io->n_claims];
 
-                io->claims[io->n_claims] = (struct grant){ .id = entry->info.id,
+                io->claims[io->n_claims] = (struct grant){ .id = entry->id,
                                                            .sector = entry->sector,
                                                            .count = entry->count,
                                                            .client_name = io->client->name,
@@ -324,8 +324,8 @@ static json_t *check_holders(const struct io *io)
                 const struct device_entry *entry = &io->devices.entries[i];
                 const struct grant *grant;
 
-                grant = region_table_find_foreign(io->model, io->client, &entry->info.id,
-                                                  entry->sector, entry->count);
+                grant = region_table_find_foreign(io->model, io->client, &entry->id, entry->sector,
+                                                  entry->count);
                 if (grant)
                         return error_region_busy(i, grant->client_name, grant->export_name);
         }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,20 +76,17 @@ static void unescape(char *text)
         *out = '\0';
 }
 
-dev_t mount_guard_device(const char *mount)
+static dev_t find_device(const char *mount, FILE *file)
 {
-        DMIO_CLEANUP(fclosep) FILE *file = NULL;
         DMIO_CLEANUP(freep) char *folder = NULL;
         DMIO_CLEANUP(freep) char *line = NULL;
         dev_t device = 0;
         size_t size = 0;
 
-        if (!mount)
-                return 0;
         folder = normalise(mount);
-        file = fopen("/proc/self/mountinfo", "re");
-        if (!folder || !file)
+        if (!folder)
                 return 0;
+        rewind(file);
         while (getline(&line, &size, file) > 0) {
                 unsigned int major_number, minor_number;
                 int place = 0;
@@ -103,4 +102,40 @@ dev_t mount_guard_device(const char *mount)
                         device = makedev(major_number, minor_number);
         }
         return device;
+}
+
+/*
+ * The list of mounts can be long, and is asked for by every call with a device. The kernel tells a
+ * poll of it when it has changed since the last one, so what was found holds until then.
+ */
+dev_t mount_guard_device(const char *mount)
+{
+        static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+        static FILE *file;
+        static char *known;
+        static dev_t device;
+        struct pollfd pollfd = { .events = POLLPRI };
+        bool changed;
+        dev_t result;
+
+        if (!mount)
+                return 0;
+        pthread_mutex_lock(&lock);
+        if (!file) {
+                file = fopen("/proc/self/mountinfo", "re");
+                free(known);
+                known = NULL;
+        }
+        if (file) {
+                pollfd.fd = fileno(file);
+                changed = poll(&pollfd, 1, 0) != 0;
+                if (changed || !known || strcmp(known, mount) != 0) {
+                        free(known);
+                        known = strdup(mount);
+                        device = find_device(mount, file);
+                }
+        }
+        result = file ? device : 0;
+        pthread_mutex_unlock(&lock);
+        return result;
 }

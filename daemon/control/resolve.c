@@ -200,8 +200,8 @@ json_t *device_list_open(struct device_list *list)
                 error = entry->path ? open_path(list, i, entry) : open_descriptor(list, i, entry);
                 if (error)
                         return error;
-                dmio_device_info(entry->bdev, &entry->info);
-                if (list->writes && entry->info.read_only)
+                entry->id = dmio_device_id(entry->bdev);
+                if (list->writes && dmio_device_is_read_only(entry->bdev))
                         return error_device(entry->name, EROFS);
         }
         return NULL;

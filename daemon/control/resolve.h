@@ -37,7 +37,7 @@ struct device_entry {
         sector_t sector;
         sector_t count;
         struct block_device *bdev;
-        struct dmio_device_info info;
+        struct dmio_device_id id;
 };
 
 struct device_list {

@@ -16,6 +16,7 @@
 #include "control/connection.h"
 #include "control/dispatch.h"
 #include "control/errors.h"
+#include "control/mount-guard.h"
 #include "control/server-internal.h"
 #include "control/varlink.h"
 #include "log.h"
@@ -360,6 +361,9 @@ int server_new(struct model *model, sd_event *event, int listen_fd, struct serve
                 if (r < 0)
                         return log_error_errno(r, "Cannot listen at %s: %m", path);
         }
+
+        /* Once before there may be no descriptor for it. */
+        (void)mount_guard_device(model->mount);
 
         r = sd_event_add_io(event, &server->accept_source, server->fd, EPOLLIN, accept_event,
                             server);

@@ -96,6 +96,10 @@ sector_t dmio_device_capacity(const struct block_device *bdev);
 /* True if the device is used with O_DIRECT. */
 bool dmio_device_is_direct(const struct block_device *bdev);
 
+/* Parts of struct dmio_device_info that are known without asking the kernel again. */
+bool dmio_device_is_read_only(const struct block_device *bdev);
+struct dmio_device_id dmio_device_id(const struct block_device *bdev);
+
 #ifdef __cplusplus
 }
 #endif
