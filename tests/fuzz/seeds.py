@@ -185,4 +185,19 @@ write('fuse', 'read-only', open_(READ_ONLY) + open_(READ_ONLY, 0) + data(0, 0, 5
       request('FALLOCATE', 0, struct.pack('<QQQII', 0, 0, 512, 3, 0)))
 write('fuse', 'refused', b''.join(request(op, ROOT, b'\0' * 48 + b'a\0b\0') for op in
                                   'SYMLINK MKNOD MKDIR UNLINK RMDIR RENAME RENAME2 LINK CREATE READLINK NONE BMAP IOCTL POLL GETLK'.split()))
+# --- state: the content (even), or the document with its checksum (odd)
+LEG = {'device': '/a', 'how': 'path', 'state': 'active', 'sector': 8, 'count': 16, 'errors': 2, 'last_error': 5,
+       'block': False, 'major': 8, 'minor': 1, 'inode': '18446744073709551615', 'capacity': 24, 'born_sec': 17,
+       'born_nsec': 999999999, 'serial': '', 'kept': 0}
+EXPORT_SAVED = {'name': 'vol', 'node': 8589934592, 'ctime': 1700000000, 'read_only': True, 'shared': False,
+                'cache': 'none', 'legs': [LEG, LEG]}
+CLIENT_SAVED = {'name': 'alice', 'uid': 1001, 'gid': 4294967294, 'pages': 256, 'node': 4294967296,
+                'status_node': 4294967297, 'exports': [EXPORT_SAVED]}
+for name, clients in (('none', []), ('one', [CLIENT_SAVED]), ('twice', [CLIENT_SAVED] * 2),
+                      ('no-legs', [dict(CLIENT_SAVED, exports=[dict(EXPORT_SAVED, legs=[])])])):
+    content = {'boot': 'b', 'epoch': 2, 'clients': clients}
+    write('state', name, b'\0' + json.dumps(content).encode())
+    write('state', 'document-' + name, b'\1' + json.dumps(
+        {'format': 1, 'checksum': '0' * 64, 'content': content}).encode())
+
 sys.stdout.write('written to %s\n' % FOLDER)
