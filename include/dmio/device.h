@@ -39,9 +39,9 @@ struct dmio_device_id {
 #define DMIO_DEVICE_LIMIT_UNKNOWN UINT64_MAX
 
 /*
- * The limits are those that the kernel told of when the device was opened. Of a regular file none
- * is known: whether its file system can punch holes is not to be found out without touching the
- * file's times. Nor is one of a block device without sysfs.
+ * The limits are those that the kernel told of at the first question since the last open. Of a
+ * regular file none is known: whether its file system can punch holes is not to be found out
+ * without touching the file's times. Nor is one of a block device without sysfs.
  *
  * A discard or write of zeroes where the limit is 0 fails with EOPNOTSUPP, and the device is not
  * asked. What is longer than the limit is carried out in pieces.
