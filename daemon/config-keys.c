@@ -65,6 +65,12 @@ static const struct config_key keys[] = {
           .more = "Each may have monitor-events waiting." },
         { "limits", "faults-per-uid", KEY_NUMBER, FIELD(limit_faults), "32", NULL,
           0, 1u << 16, true, .help = "faults on purpose of one user", .limit = "faults" },
+        { "limits", "buffers-per-uid", KEY_NUMBER, FIELD(limit_buffers), "134217728", NULL,
+          1u << 20, UINT64_C(1) << 40, true,
+          .help = "bytes of one user's messages and answers that are held", .limit = "buffers" },
+        { "limits", "held-descriptors-per-uid", KEY_NUMBER, FIELD(limit_held), "4096", NULL,
+          0, 1u << 20, true, .help = "descriptors of one user's messages and calls that are held",
+          .limit = "held-descriptors" },
         { "limits", "message-bytes", KEY_NUMBER, FIELD(limit_message), "1048576", NULL,
           4096, 64u << 20, true, .help = "length of a control message", .limit = "message",
           .more = "Root is not exempt from this, nor from the limits that follow. The connection "

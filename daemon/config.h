@@ -48,6 +48,8 @@ struct config {
         uint64_t limit_requests;    /* per uid */
         uint64_t limit_monitors;    /* per uid */
         uint64_t limit_faults;      /* per uid */
+        uint64_t limit_buffers;     /* per uid: bytes of messages and answers that are held */
+        uint64_t limit_held;        /* per uid: descriptors of messages that are held */
         uint64_t limit_message;     /* bytes of a message */
         uint64_t limit_nesting;     /* levels of a message */
         uint64_t limit_descriptors; /* of a message */

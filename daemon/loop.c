@@ -34,11 +34,6 @@ static int loop_on_io(sd_event_source *source, int fd, uint32_t revents, void *u
         return loop_run(userdata);
 }
 
-static int loop_on_prepare(sd_event_source *source, void *userdata)
-{
-        return loop_run(userdata);
-}
-
 static int loop_on_again(sd_event_source *source, void *userdata)
 {
         return loop_run(userdata);
@@ -61,8 +56,6 @@ int loop_new(sd_event *event, struct dmio_queue *queue, struct loop **ret)
         if (r >= 0)
                 r = sd_event_add_io(event, &loop->io, dmio_queue_fd(queue), EPOLLIN, loop_on_io,
                                     loop);
-        if (r >= 0)
-                r = sd_event_source_set_prepare(loop->io, loop_on_prepare);
         if (r < 0) {
                 loop_free(loop);
                 return r;

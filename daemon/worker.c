@@ -257,8 +257,8 @@ void worker_submit(struct worker *worker, struct worker_job *job)
         job_queue_push(&worker->waiting, job);
         worker->n_waiting++;
         short_of_threads = worker->n_waiting > worker->n_idle;
-        pthread_cond_signal(&worker->wake);
         pthread_mutex_unlock(&worker->lock);
+        pthread_cond_signal(&worker->wake); /* who wakes finds the lock free */
 
         if (short_of_threads && worker->n_threads > 0 && worker->n_threads < WORKER_THREADS_MAX) {
                 int r = worker_add_thread(worker);

@@ -10,8 +10,13 @@
 
 #include "util/list.h"
 
-/* As in struct dmio_device_info. Only the first two may change while it is open. */
+/*
+ * As in struct dmio_device_info. Only the first two may change while it is open. Of a block device
+ * they are in files that take longer to read than a request takes, so that happens when somebody
+ * wants to know: device_limits_need() comes first.
+ */
 struct device_limits {
+        _Atomic(int) state; /* private: device-limits.c */
         _Atomic(sector_t) discard_max;
         _Atomic(sector_t) write_zeroes_max;
         unsigned int discard_granularity;
@@ -44,10 +49,16 @@ struct block_device {
  */
 bool device_fits(struct block_device *bdev, sector_t sector, sector_t count, bool writes);
 
-/* Fill @bdev's limits in, when it is opened; @st: of its descriptor. Opens files of sysfs. */
+/* When @bdev is opened; @st: of its descriptor. */
 void device_limits_init(struct block_device *bdev, const struct stat *st);
 
-/* Ask again for what may have changed: the two first ones. */
+/* When it is opened once more: what may have changed is asked for again when it is needed. */
+void device_limits_outdate(struct block_device *bdev);
+
+/* See to it that the limits are there. May open files of sysfs. Any thread. */
+void device_limits_need(struct block_device *bdev);
+
+/* Ask again, now, for what may have changed: the two first ones. */
 void device_limits_look_again(struct block_device *bdev);
 
 /*

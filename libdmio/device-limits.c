@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -83,6 +84,9 @@ static void limits_of_block(struct block_device *bdev)
                 limits->discard_granularity = (unsigned int)granularity;
 }
 
+/* Of struct device_limits; a block device's. */
+enum { LIMITS_UNKNOWN, LIMITS_OUTDATED, LIMITS_KNOWN };
+
 void device_limits_init(struct block_device *bdev, const struct stat *st)
 {
         struct device_limits *limits = &bdev->limits;
@@ -90,12 +94,35 @@ void device_limits_init(struct block_device *bdev, const struct stat *st)
         atomic_store(&limits->discard_max, DMIO_DEVICE_LIMIT_UNKNOWN);
         atomic_store(&limits->write_zeroes_max, DMIO_DEVICE_LIMIT_UNKNOWN);
         limits->physical_block = bdev->logical_block;
-        if (bdev->block) {
+        atomic_store(&limits->state, LIMITS_UNKNOWN);
+        if (bdev->block)
+                return;
+        limits->optimal_io = (unsigned int)st->st_blksize;
+        limits->discard_granularity = (unsigned int)st->st_blksize;
+        atomic_store(&limits->state, LIMITS_KNOWN);
+}
+
+void device_limits_outdate(struct block_device *bdev)
+{
+        int known = LIMITS_KNOWN;
+
+        if (bdev->block)
+                (void)atomic_compare_exchange_strong(&bdev->limits.state, &known, LIMITS_OUTDATED);
+}
+
+void device_limits_need(struct block_device *bdev)
+{
+        static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+        if (atomic_load(&bdev->limits.state) == LIMITS_KNOWN)
+                return;
+        pthread_mutex_lock(&lock);
+        if (atomic_load(&bdev->limits.state) == LIMITS_UNKNOWN)
                 limits_of_block(bdev);
-        } else {
-                limits->optimal_io = (unsigned int)st->st_blksize;
-                limits->discard_granularity = (unsigned int)st->st_blksize;
-        }
+        else if (atomic_load(&bdev->limits.state) == LIMITS_OUTDATED)
+                device_limits_look_again(bdev);
+        atomic_store(&bdev->limits.state, LIMITS_KNOWN);
+        pthread_mutex_unlock(&lock);
 }
 
 void device_limits_look_again(struct block_device *bdev)

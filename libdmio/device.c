@@ -160,6 +160,25 @@ static int device_check_type(const struct stat *st)
         return S_ISDIR(st->st_mode) ? -EISDIR : -ENOTBLK;
 }
 
+/* The device of the registry that is the same as @bdev, referenced, or NULL. Under its lock. */
+static struct block_device *registry_find(const struct block_device *bdev, sector_t capacity)
+{
+        struct block_device *other;
+
+        if (!bdev->own)
+                return NULL;
+        list_for_each (other, &registry.devices, link) {
+                if (other->id.device != bdev->id.device || other->id.inode != bdev->id.inode ||
+                    !other->own || other->block != bdev->block ||
+                    other->read_only != bdev->read_only || other->direct != bdev->direct)
+                        continue;
+                other->refs++;
+                atomic_store(&other->capacity, capacity);
+                return other;
+        }
+        return NULL;
+}
+
 /*
  * Find the device that @fd is in the registry or enter it there. @fd is taken in any case. Without
  * @own its open file description is somebody else's too, who can change its flags: such a device is
@@ -194,23 +213,31 @@ static int device_enter(int fd_, bool read_only, bool direct, bool own, struct b
         bdev->id = bdev->block ? (struct dmio_device_id){ .device = st.st_rdev }
                                : (struct dmio_device_id){ .device = st.st_dev, .inode = st.st_ino };
         r = device_size(fd, bdev->block, &capacity, &allocated);
-        if (r == 0)
-                r = device_find_alignment(bdev);
+        if (r < 0)
+                return r;
+
+        /* Whoever names a device that is open already need not be told all of it again. */
+        pthread_mutex_lock(&registry.lock);
+        other = registry_find(bdev, capacity);
+        pthread_mutex_unlock(&registry.lock);
+        if (other) {
+                device_limits_outdate(other);
+                *ret = other;
+                return 0;
+        }
+
+        r = device_find_alignment(bdev);
         if (r < 0)
                 return r;
         device_limits_init(bdev, &st);
         atomic_store(&bdev->capacity, capacity);
 
+        /* It may have been opened by somebody else meanwhile; or is not direct, as it had to be. */
         pthread_mutex_lock(&registry.lock);
-        list_for_each (other, &registry.devices, link) {
-                if (other->id.device != bdev->id.device || other->id.inode != bdev->id.inode ||
-                    !own || !other->own || other->block != bdev->block ||
-                    other->read_only != bdev->read_only || other->direct != bdev->direct)
-                        continue;
-                other->refs++;
-                atomic_store(&other->capacity, capacity);
+        other = registry_find(bdev, capacity);
+        if (other) {
                 pthread_mutex_unlock(&registry.lock);
-                device_limits_look_again(other);
+                device_limits_outdate(other);
                 *ret = other;
                 return 0;
         }
@@ -397,6 +424,7 @@ void dmio_device_info(struct block_device *bdev, struct dmio_device_info *ret)
 {
         sector_t allocated = device_look_again(bdev);
 
+        device_limits_need(bdev);
         *ret = (struct dmio_device_info){
                 .id = bdev->id,
                 .allocated = allocated,
@@ -445,4 +473,14 @@ sector_t dmio_device_capacity(const struct block_device *bdev)
 bool dmio_device_is_direct(const struct block_device *bdev)
 {
         return bdev->direct;
+}
+
+bool dmio_device_is_read_only(const struct block_device *bdev)
+{
+        return bdev->read_only;
+}
+
+struct dmio_device_id dmio_device_id(const struct block_device *bdev)
+{
+        return bdev->id;
 }

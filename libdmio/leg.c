@@ -32,6 +32,8 @@ void leg_fail(struct leg *leg, int error, uint64_t offset)
 
 sector_t leg_limit(const struct leg *leg)
 {
+        if (leg->io->op == DM_IO_DISCARD || leg->io->op == DM_IO_WRITE_ZEROES)
+                device_limits_need(leg->bdev);
         switch (leg->io->op) {
         case DM_IO_DISCARD:
                 return atomic_load(&leg->bdev->limits.discard_max);

@@ -8,6 +8,7 @@
 #include "control/errors.h"
 #include "control/fields.h"
 #include "control/varlink.h"
+#include "model/quota.h"
 #include "util/cleanup.h"
 #include "util/list.h"
 
@@ -36,6 +37,8 @@ void call_answer(struct call *call, json_t *answer)
                 fields_clear(call->method->fields, call->arguments, call->method->size);
         free(call->arguments);
         call->arguments = NULL;
+        quota_release(call->model, call->peer->uid, QUOTA_BUFFERS, call->n_bytes);
+        call->n_bytes = 0;
         call->method = NULL;
 
         if (call->descriptors.n == 0) {

@@ -39,7 +39,8 @@ struct call {
         const struct peer *peer;
         uint64_t connection; /* its number, for clients that end with it */
         const struct method *method;
-        void *arguments; /* the struct that the method's table fills */
+        void *arguments;  /* the struct that the method's table fills */
+        uint64_t n_bytes; /* charged to the peer for them (QUOTA_BUFFERS) */
         const struct call_listener *listener;
         void *listener_data;
         struct descriptors descriptors;

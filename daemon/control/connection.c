@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 
@@ -34,6 +35,28 @@ static void connection_free_if_over(struct connection *connection)
         free(connection);
 }
 
+/* What it holds of its user's share, in bytes. As quota_charge(). */
+static int connection_charge_bytes(struct connection *connection, uint64_t *ret_limit)
+{
+        size_t held = stream_held(&connection->stream);
+
+        return quota_set(connection->call.model, connection->peer.uid, QUOTA_BUFFERS,
+                         &connection->n_bytes, held > BUFFERS_FREE ? held : 0, ret_limit);
+}
+
+/* Nothing more, or less: that cannot fail. */
+static void connection_charge_less(struct connection *connection)
+{
+        (void)connection_charge_bytes(connection, NULL);
+}
+
+static int connection_charge_descriptors(struct connection *connection, uint64_t n,
+                                         uint64_t *ret_limit)
+{
+        return quota_set(connection->call.model, connection->peer.uid, QUOTA_DESCRIPTORS,
+                         &connection->n_descriptors, n, ret_limit);
+}
+
 /* Watch for what can be done something about, and for nothing else: a peer that has hung up is
  * always an event. */
 static void connection_watch(struct connection *connection)
@@ -46,10 +69,14 @@ static void connection_watch(struct connection *connection)
         if (connection->state == CONNECTION_DISCARDING ||
             (connection->state == CONNECTION_READING && !connection->stopping))
                 events |= EPOLLIN;
-        r = sd_event_source_set_io_events(connection->source, events);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(connection->source,
-                                                events || watched ? SD_EVENT_ON : SD_EVENT_OFF);
+        /* Switched off, it need not be told for what it would be on. */
+        if (events || watched) {
+                r = sd_event_source_set_io_events(connection->source, events);
+                if (r >= 0)
+                        r = sd_event_source_set_enabled(connection->source, SD_EVENT_ON);
+        } else {
+                r = sd_event_source_set_enabled(connection->source, SD_EVENT_OFF);
+        }
         if (r < 0)
                 (void)log_warning_errno(r, "Cannot watch a connection: %m");
 }
@@ -120,6 +147,7 @@ static void connection_flush(struct connection *connection)
         }
         if (r == 0) {
                 connection_stop_timer(connection);
+                connection_charge_less(connection);
                 if (connection->large) {
                         connection->large = false;
                         server_trim(connection->server);
@@ -146,6 +174,7 @@ static void connection_flush(struct connection *connection)
 
 static void connection_send(struct connection *connection, json_t *answer)
 {
+        uint64_t limit = 0;
         size_t length;
         char *text;
 
@@ -157,6 +186,13 @@ static void connection_send(struct connection *connection, json_t *answer)
         }
         connection->large = connection->large || length > LARGE_MESSAGE;
         if (stream_write(&connection->stream, text, length) < 0) {
+                connection_end(connection);
+                return;
+        }
+        if (connection_charge_bytes(connection, &limit) != 0) {
+                log_notice("Dropping a connection of uid %u, whose answers take more than %" PRIu64
+                           " bytes unread",
+                           (unsigned int)connection->peer.uid, limit);
                 connection_end(connection);
                 return;
         }
@@ -181,6 +217,7 @@ static void connection_answered(struct call *call, json_t *answer)
         bool oneway = call->oneway;
 
         call->answered = NULL;
+        (void)connection_charge_descriptors(connection, 0, NULL);
         if (connection->state == CONNECTION_ENDED) {
                 json_decref(answer);
                 connection_free_if_over(connection);
@@ -219,6 +256,7 @@ static void connection_part(struct connection *connection, json_t *error)
         struct call *call = connection_begin_call(connection);
 
         stream_message_done(&connection->stream);
+        connection_charge_less(connection);
         connection->parting = true;
         call_answer(call, error);
 }
@@ -245,6 +283,7 @@ static void connection_message(struct connection *connection)
                              &fatal);
         call = connection_begin_call(connection);
         stream_message_done(stream);
+        connection_charge_less(connection);
         call->oneway = message.oneway;
         call->more = message.more;
         if (error) {
@@ -268,16 +307,47 @@ static void connection_half_closed(struct connection *connection)
         connection_go_on(connection);
 }
 
+/* Is what has been read within the limits? Returns NULL or an error. */
+static json_t *connection_charge(struct connection *connection, bool lost)
+{
+        const struct descriptors *descriptors = &connection->stream.descriptors;
+        uint64_t limit = 0;
+        int r;
+
+        r = connection_charge_bytes(connection, &limit);
+        if (r != 0)
+                return r < 0 ? ERROR_NO_MEMORY
+                             : error_limit_reached(quota_name(QUOTA_BUFFERS), limit);
+        if (descriptors->n == 0 && !lost)
+                return NULL;
+        r = connection_charge_descriptors(connection, descriptors->n, &limit);
+        if (r != 0)
+                return r < 0 ? ERROR_NO_MEMORY
+                             : error_limit_reached(quota_name(QUOTA_DESCRIPTORS), limit);
+        limit = server_descriptors_for(&connection->peer);
+        for (size_t i = 0; i < descriptors->n; i++)
+                lost = lost || (uint64_t)descriptors->fds[i] >= limit;
+        return lost ? error_limit_reached(LIMIT_OPEN_DESCRIPTORS, limit) : NULL;
+}
+
 static void connection_read(struct connection *connection)
 {
         const struct config *config = connection->server->model->config;
         const struct stream_limits limits = { .message = config->limit_message,
                                               .descriptors = config->limit_descriptors };
+        json_t *error;
         int r;
 
         /* Whatever is answered at once may also be the end of the connection. */
         connection->dispatching = true;
         r = stream_read(&connection->stream, &limits);
+        error = connection_charge(connection,
+                                  r == STREAM_E_DESCRIPTORS &&
+                                          connection->stream.descriptors.n <= limits.descriptors);
+        if (error) {
+                connection_part(connection, error);
+                r = STREAM_AGAIN;
+        }
         switch (r) {
         case STREAM_AGAIN:
                 break;
@@ -313,14 +383,13 @@ static void connection_read(struct connection *connection)
         connection_free_if_over(connection);
 }
 
-static int connection_event(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+/* Something can be done for the connection, which may be its end. */
+static void connection_turn(struct connection *connection, uint32_t revents)
 {
-        struct connection *connection = userdata;
-
         if (connection->state == CONNECTION_DISCARDING) {
                 if (stream_discard(&connection->stream) == 0)
                         connection_end(connection);
-                return 0;
+                return;
         }
         if (stream_unsent(&connection->stream) > 0) {
                 bool only_flush = connection->state != CONNECTION_READING || !(revents & EPOLLIN);
@@ -330,17 +399,26 @@ static int connection_event(sd_event_source *source, int fd, uint32_t revents, v
                 connection->dispatching = false;
                 if (connection->state == CONNECTION_ENDED) {
                         connection_free_if_over(connection);
-                        return 0;
+                        return;
                 }
                 if (only_flush)
-                        return 0;
+                        return;
         }
         if (connection->state == CONNECTION_CALLING && revents & (EPOLLHUP | EPOLLERR)) {
                 connection_end(connection);
-                return 0;
+                return;
         }
         if (connection->state == CONNECTION_READING && !connection->stopping)
                 connection_read(connection);
+}
+
+static int connection_event(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+        struct connection *connection = userdata;
+        struct share_user *user = share_begin(&connection->share);
+
+        connection_turn(connection, revents);
+        share_end(user);
         return 0;
 }
 
@@ -355,7 +433,10 @@ int connection_new(struct server *server, int fd, struct peer *peer, uint64_t id
                 return -ENOMEM;
         r = sd_event_add_io(server->event, &connection->source, fd, EPOLLIN, connection_event,
                             connection);
+        if (r >= 0)
+                r = share_join(&connection->share, &server->share_users, peer, connection->source);
         if (r < 0) {
+                (void)sd_event_source_disable_unref(connection->source);
                 free(connection);
                 return r;
         }
@@ -390,6 +471,7 @@ static void discard_message(struct call *call, json_t *answer)
 
         json_decref(answer);
         call->answered = NULL;
+        (void)connection_charge_descriptors(connection, 0, NULL);
         connection_free_if_over(connection);
 }
 
@@ -404,6 +486,7 @@ void connection_end(struct connection *connection)
         connection->server = NULL;
         call->abandoned = true;
         connection_stop_timer(connection);
+        share_leave(&connection->share);
         connection->source = sd_event_source_disable_unref(connection->source);
         list_unlink(&connection->link);
         close_clients(server->model, call->connection);
@@ -419,6 +502,7 @@ void connection_end(struct connection *connection)
         if (connection->large || connection->stream.in_length > LARGE_MESSAGE)
                 server_trim(server);
         stream_deinit(&connection->stream);
+        connection_charge_less(connection);
         server_connection_ended(server, connection);
         if (call->listener)
                 call->listener->abandon(call);

@@ -23,6 +23,7 @@
 #include <stdbool.h>
 
 #include "control/call.h"
+#include "control/share.h"
 #include "peer.h"
 #include "util/list.h"
 
@@ -51,7 +52,10 @@ struct connection {
         bool dispatching; /* a call is being started: not yet to be freed */
         char terminator;  /* of its first message; what ends its answers */
         bool terminator_known;
+        uint64_t n_bytes;       /* charged for the stream (QUOTA_BUFFERS) */
+        uint64_t n_descriptors; /* charged for the stream or the call (QUOTA_DESCRIPTORS) */
         sd_event_source *source;
+        struct share share;
         sd_event_source *timer; /* of a peer that does not read */
         struct call call;
 };

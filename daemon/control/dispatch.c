@@ -7,6 +7,7 @@
 #include "control/dispatch.h"
 #include "control/errors.h"
 #include "control/methods.h"
+#include "model/quota.h"
 #include "util/macros.h"
 
 static const struct method methods[] = {
@@ -83,6 +84,21 @@ static json_t *not_found(const char *name)
         return error;
 }
 
+/* What is large counts for as long as the call lasts. Returns NULL or an error. */
+static json_t *charge_arguments(struct call *call, const struct method *method)
+{
+        size_t n = fields_footprint(method->fields, call->arguments);
+        uint64_t limit = 0;
+        int r;
+
+        if (n <= BUFFERS_FREE)
+                return NULL;
+        r = quota_set(call->model, call->peer->uid, QUOTA_BUFFERS, &call->n_bytes, n, &limit);
+        if (r < 0)
+                return ERROR_NO_MEMORY;
+        return r > 0 ? error_limit_reached(quota_name(QUOTA_BUFFERS), limit) : NULL;
+}
+
 void dispatch(struct call *call, const char *name, const json_t *parameters)
 {
         const struct method *method = dispatch_find(name);
@@ -108,5 +124,9 @@ void dispatch(struct call *call, const char *name, const json_t *parameters)
                 return;
         }
         call->method = method;
-        method->run(call);
+        error = charge_arguments(call, method);
+        if (error)
+                call_answer(call, error);
+        else
+                method->run(call);
 }

@@ -46,6 +46,9 @@ enum error_id {
 #define ERROR_NO_MEMORY_TEXT                                                                       \
         "{\"error\":\"io.dmiod.LimitReached\",\"parameters\":{\"limit\":\"memory\",\"value\":0}}"
 
+/* The limit of the process (RLIMIT_NOFILE), less what is kept: no quota of a user. */
+#define LIMIT_OPEN_DESCRIPTORS "open-descriptors"
+
 /* The parameters' texts and numbers, each in the order of the interface text. */
 json_t *error_new(enum error_id id, const char *text, const char *text2, uint64_t number,
                   uint64_t number2);

@@ -213,6 +213,41 @@ json_t *fields_read(const struct field *fields, const json_t *object, void *targ
         return error;
 }
 
+size_t fields_footprint(const struct field *fields, const void *target)
+{
+        size_t total = 0;
+
+        for (const struct field *field = fields; field && field->name; field++) {
+                const void *slot = (const char *)target + field->offset;
+                const struct field_array *array = slot;
+
+                switch (field->type) {
+                case FIELD_STRING:
+                        total += *(char *const *)slot ? strlen(*(char *const *)slot) : 0;
+                        break;
+                case FIELD_OBJECT:
+                        if (*(void *const *)slot)
+                                total += fields_footprint(field->fields, *(void *const *)slot);
+                        break;
+                case FIELD_INTS:
+                        total += 3 * array->n * sizeof(int64_t);
+                        break;
+                case FIELD_OBJECTS:
+                        total += 3 * array->n * field->size;
+                        for (size_t i = 0; i < array->n; i++)
+                                total +=
+                                        fields_footprint(field->fields, (const char *)array->items +
+                                                                                i * field->size);
+                        break;
+                case FIELD_BOOL:
+                case FIELD_INT:
+                case FIELD_ENUM:
+                        break;
+                }
+        }
+        return total;
+}
+
 void fields_clear(const struct field *fields, void *target, size_t size)
 {
         for (const struct field *field = fields; field && field->name; field++) {

@@ -72,5 +72,9 @@ struct field {
  */
 json_t *fields_read(const struct field *fields, const json_t *object, void *target, size_t size);
 
+/* Bytes that the struct's texts and arrays take, arrays three times: what a call makes of them
+ * (page lists, sorted copies) takes no more than twice as much again. */
+size_t fields_footprint(const struct field *fields, const void *target);
+
 /* Free what the struct owns; it is then empty. */
 void fields_clear(const struct field *fields, void *target, size_t size);

@@ -16,10 +16,13 @@
 #include "control/memory-arg.h"
 #include "util/macros.h"
 
-/* File systems whose server decides when, and if at all, a page is there. */
+/* File systems whose server decides when, and if at all, a page is there; and those that show files
+ * of others, which may be such (anybody may put an overlay over FUSE, in a namespace of his own).
+ */
 static const long untrusted_file_systems[] = {
-        FUSE_SUPER_MAGIC, NFS_SUPER_MAGIC,  SMB_SUPER_MAGIC, SMB2_SUPER_MAGIC, CIFS_SUPER_MAGIC,
-        V9FS_MAGIC,       CEPH_SUPER_MAGIC, AFS_FS_MAGIC,    CODA_SUPER_MAGIC,
+        FUSE_SUPER_MAGIC, NFS_SUPER_MAGIC,      SMB_SUPER_MAGIC,       SMB2_SUPER_MAGIC,
+        CIFS_SUPER_MAGIC, V9FS_MAGIC,           CEPH_SUPER_MAGIC,      AFS_FS_MAGIC,
+        CODA_SUPER_MAGIC, ECRYPTFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC,
 };
 
 static const struct field segment_fields[] = {
@@ -333,13 +336,13 @@ static json_t *describe(struct memory *memory, const struct memory_argument *arg
         size_t n;
 
         if (argument->page_list.present) {
-                n = argument->page_list.n;
+                /* What is named beyond the need was not mapped. */
+                n = MIN(argument->page_list.n,
+                        (size_t)DIV_ROUND_UP(memory->length + page_offset_of(argument),
+                                             DMIO_PAGE_SIZE));
                 memory->links = calloc(n + 1, sizeof(*memory->links));
                 if (!memory->links)
                         return ERROR_NO_MEMORY;
-                /* What is named beyond the need was not mapped. */
-                n = MIN(n, (size_t)DIV_ROUND_UP(memory->length + page_offset_of(argument),
-                                                DMIO_PAGE_SIZE));
                 for (size_t i = 0; i < n; i++) {
                         uint64_t start = (uint64_t)pages_of(argument)[i] * DMIO_PAGE_SIZE;
 

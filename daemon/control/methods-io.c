@@ -30,6 +30,7 @@
 #include "control/resolve.h"
 #include "control/varlink.h"
 #include "model/describe.h"
+#include "model/quota.h"
 #include "model/region-table.h"
 #include "model/request.h"
 #include "util/cleanup.h"
@@ -94,7 +95,9 @@ struct io {
         struct call *call; /* NULL once SubmitIo is answered */
         struct model *model;
         struct client *client;
+        uid_t uid;
         uid_t worker_uid;
+        uint64_t n_bytes; /* taken over from the call, once SubmitIo is answered */
         enum io_op op;
         bool preflush, fua;
         bool is_submitted;
@@ -117,6 +120,7 @@ static void io_finish(struct worker_job *job)
         if (io->request)
                 request_complete(io->request, io->answer);
         client_end_call(io->client);
+        quota_release(io->model, io->uid, QUOTA_BUFFERS, io->n_bytes);
         if (!io->request)
                 call_answer(io->call, io->answer);
         free(io);
@@ -142,7 +146,7 @@ static json_t *io_claim(struct io *io)
         for (; io->n_claims < io->devices.n; io->n_claims++) {
                 const struct device_entry *entry = &io->devices.entries[io->n_claims];
 
-                io->claims[io->n_claims] = (struct grant){ .id = entry->info.id,
+                io->claims[io->n_claims] = (struct grant){ .id = entry->id,
                                                            .sector = entry->sector,
                                                            .count = entry->count,
                                                            .client_name = io->client->name,
@@ -336,8 +340,8 @@ static json_t *check_holders(const struct io *io)
                 const struct device_entry *entry = &io->devices.entries[i];
                 const struct grant *grant;
 
-                grant = region_table_find_foreign(io->model, io->client, &entry->info.id,
-                                                  entry->sector, entry->count);
+                grant = region_table_find_foreign(io->model, io->client, &entry->id, entry->sector,
+                                                  entry->count);
                 if (grant)
                         return error_region_busy(i, grant->client_name, grant->export_name);
         }
@@ -354,6 +358,8 @@ static json_t *io_accept(struct io *io)
         r = request_new(io->client, &io->request, &refusal);
         if (r != MODEL_OK)
                 return error_from_outcome(r, &refusal, &subject);
+        io->n_bytes = io->call->n_bytes;
+        io->call->n_bytes = 0;
         call_reply(DMIO_TAKE(io->call), json_pack("{s:I}", "id", (json_int_t)io->request->id));
         return NULL;
 }
@@ -438,6 +444,7 @@ static void begin_io(struct call *call, bool is_submitted)
         }
         io->call = call;
         io->model = call->model;
+        io->uid = call->peer->uid;
         io->worker_uid = call_worker_uid(call);
         io->op = (enum io_op)arguments->op;
         io->preflush = arguments->preflush;

@@ -215,16 +215,26 @@ json_t *device_list_open(struct device_list *list)
                 error = entry->path ? open_path(list, i, entry) : open_descriptor(list, i, entry);
                 if (error)
                         return error;
-                dmio_device_info(entry->bdev, &entry->info);
-                entry->identity.id = entry->info.id;
-                entry->identity.block = entry->info.block;
-                entry->identity.capacity = entry->info.capacity;
-                if (entry->info.block)
-                        device_serial(entry->info.id.device, entry->identity.serial);
-                if (list->writes && entry->info.read_only)
+                entry->id = dmio_device_id(entry->bdev);
+                if (list->writes && dmio_device_is_read_only(entry->bdev))
                         return error_device(entry->name, EROFS);
         }
         return NULL;
+}
+
+void device_list_identify(struct device_list *list)
+{
+        for (unsigned int i = 0; i < list->n; i++) {
+                struct device_entry *entry = &list->entries[i];
+                struct dmio_device_info info;
+
+                dmio_device_info(entry->bdev, &info);
+                entry->identity.id = info.id;
+                entry->identity.block = info.block;
+                entry->identity.capacity = info.capacity;
+                if (info.block)
+                        device_serial(info.id.device, entry->identity.serial);
+        }
 }
 
 /* Regions that name one descriptor have one number. */

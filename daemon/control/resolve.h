@@ -38,9 +38,9 @@ struct device_entry {
         sector_t sector;
         sector_t count;
         struct block_device *bdev;
-        struct dmio_device_info info;
-        enum leg_how how; /* this and the next for an export that outlasts the daemon */
-        struct leg_identity identity;
+        struct dmio_device_id id;
+        enum leg_how how;             /* this and the next for an export that outlasts the daemon */
+        struct leg_identity identity; /* device_list_identify() */
         uint64_t kept;
 };
 
@@ -62,6 +62,10 @@ json_t *device_list_prepare(struct device_list *list, const struct call *call,
 
 /* Open all of them; to be called before the call's descriptors are closed. NULL or an error. */
 json_t *device_list_open(struct device_list *list);
+
+/* What the devices are, for whoever finds them again after a restart: entry->identity. Asks the
+ * kernel. */
+void device_list_identify(struct device_list *list);
 
 /*
  * Have the descriptors among them kept for the next daemon, by the numbers from @first on. Before

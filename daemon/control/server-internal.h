@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "control/server.h"
+#include "peer.h"
 #include "util/list.h"
 
 struct connection;
@@ -21,12 +22,20 @@ struct server {
         bool starved;                 /* ... which has been logged; until all are accepted */
         uint64_t next_id;             /* of a connection */
         struct list connections;
+        struct list share_users; /* share.h */
         bool draining;
         void (*drained)(void *userdata);
         void *drained_userdata;
         sd_event_source *drained_source;
         sd_event_source *trim_source; /* runs once when it is on */
 };
+
+/*
+ * Descriptors of this number and above are not for @peer. The kernel gives out the lowest one that
+ * is free, so the last few of the process are kept for those who are privileged: they get in
+ * whatever others have opened.
+ */
+uint64_t server_descriptors_for(const struct peer *peer);
 
 /* Give memory back to the system, once before the main loop waits again, however often asked. */
 void server_trim(struct server *server);

@@ -2,10 +2,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -13,18 +16,23 @@
 #include "control/connection.h"
 #include "control/dispatch.h"
 #include "control/errors.h"
+#include "control/mount-guard.h"
 #include "control/server-internal.h"
 #include "control/varlink.h"
 #include "log.h"
 #include "memory-pressure.h"
 #include "model/quota.h"
 #include "util/cleanup.h"
+#include "util/macros.h"
 
 /* Connections that wait to be accepted; the kernel cuts it down to net.core.somaxconn. */
 #define BACKLOG 4096
 
 /* Connections accepted in one go, so that those who are connected get their turn. */
 #define ACCEPT_BATCH 64
+
+/* See server_descriptors_for(). */
+#define DESCRIPTORS_KEPT 64
 
 #define ACCEPT_RETRY_USEC UINT64_C(500000)
 
@@ -45,11 +53,23 @@ static char guess_terminator(int fd)
         return '\n';
 }
 
+uint64_t server_descriptors_for(const struct peer *peer)
+{
+        struct rlimit limit;
+        rlim_t kept = 0;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return INT_MAX;
+        if (!peer->privileged)
+                kept = MIN((rlim_t)DESCRIPTORS_KEPT, limit.rlim_cur / 8);
+        return limit.rlim_cur - kept;
+}
+
 /* Tell @fd why not, and close it. */
-static void refuse(int fd, uint64_t limit)
+static void refuse(int fd, const char *name, uint64_t limit)
 {
         DMIO_CLEANUP(freep) char *text = NULL;
-        json_t *error = error_limit_reached("connections", limit);
+        json_t *error = error_limit_reached(name, limit);
         char rest[4096];
         size_t length;
 
@@ -78,10 +98,16 @@ static void take_connection(struct server *server, int fd)
                 (void)close_fd(fd);
                 return;
         }
+        limit = server_descriptors_for(&peer);
+        if ((uint64_t)fd >= limit) {
+                refuse(fd, LIMIT_OPEN_DESCRIPTORS, limit);
+                peer_deinit(&peer);
+                return;
+        }
         r = quota_charge(server->model, peer.uid, QUOTA_CONNECTIONS, 1, &limit);
         if (r != 0) {
                 if (r > 0)
-                        refuse(fd, limit);
+                        refuse(fd, quota_name(QUOTA_CONNECTIONS), limit);
                 else
                         (void)close_fd(fd);
                 peer_deinit(&peer);
@@ -326,6 +352,7 @@ int server_new(struct model *model, sd_event *event, int listen_fd, struct serve
         server->fd = -EBADF;
         server->next_id = 1;
         list_init(&server->connections);
+        list_init(&server->share_users);
 
         if (listen_fd >= 0) {
                 int flags = fcntl(listen_fd, F_GETFL);
@@ -372,6 +399,7 @@ struct server *server_free(struct server *server)
         server->drained = NULL;
         while (!list_is_empty(&server->connections))
                 connection_end(list_first(&server->connections, struct connection, link));
+        share_forget(&server->share_users);
         (void)sd_event_source_disable_unref(server->trim_source);
         (void)sd_event_source_disable_unref(server->drained_source);
         (void)sd_event_source_disable_unref(server->retry_timer);

@@ -78,6 +78,12 @@ void stream_message_done(struct stream *stream);
  * -ENOMEM. */
 int stream_write(struct stream *stream, char *text, size_t length);
 
+/* The memory that it holds for messages, in bytes. */
+static inline size_t stream_held(const struct stream *stream)
+{
+        return stream->in_size + stream->out_size;
+}
+
 /* The bytes that wait to be sent. */
 static inline size_t stream_unsent(const struct stream *stream)
 {

@@ -28,6 +28,8 @@ static const struct {
         [QUOTA_REQUESTS] = { "requests", offsetof(struct config, limit_requests) },
         [QUOTA_MONITORS] = { "monitors", offsetof(struct config, limit_monitors) },
         [QUOTA_FAULTS] = { "faults", offsetof(struct config, limit_faults) },
+        [QUOTA_BUFFERS] = { "buffers", offsetof(struct config, limit_buffers) },
+        [QUOTA_DESCRIPTORS] = { "held-descriptors", offsetof(struct config, limit_held) },
 };
 
 const char *quota_name(enum quota quota)
@@ -82,6 +84,20 @@ int quota_charge(struct model *model, uid_t uid, enum quota quota, uint64_t n, u
         }
         user->charges[quota] += n;
         return 0;
+}
+
+int quota_set(struct model *model, uid_t uid, enum quota quota, uint64_t *charged, uint64_t n,
+              uint64_t *ret_limit)
+{
+        int r = 0;
+
+        if (n > *charged)
+                r = quota_charge(model, uid, quota, n - *charged, ret_limit);
+        else
+                quota_release(model, uid, quota, *charged - n);
+        if (r == 0)
+                *charged = n;
+        return r;
 }
 
 void quota_release(struct model *model, uid_t uid, enum quota quota, uint64_t n)

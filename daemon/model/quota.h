@@ -7,6 +7,10 @@
 
 #include "model/model.h"
 
+/* Fewer bytes than that, of one connection or call, are not charged as QUOTA_BUFFERS: there are so
+ * many of them at most, and they come and go with every call. */
+#define BUFFERS_FREE ((size_t)16 * 1024)
+
 enum quota {
         QUOTA_CLIENTS,
         QUOTA_EXPORTS,
@@ -16,6 +20,8 @@ enum quota {
         QUOTA_REQUESTS,
         QUOTA_MONITORS,
         QUOTA_FAULTS,
+        QUOTA_BUFFERS,     /* bytes of messages, calls and answers */
+        QUOTA_DESCRIPTORS, /* of messages and calls */
         _QUOTA_MAX,
 };
 
@@ -27,6 +33,10 @@ const char *quota_name(enum quota quota);
  * (may be NULL) and nothing charged; -ENOMEM. Main loop only.
  */
 int quota_charge(struct model *model, uid_t uid, enum quota quota, uint64_t n, uint64_t *ret_limit);
+
+/* Charge more, or give back, so that *@charged becomes @n. As quota_charge(). */
+int quota_set(struct model *model, uid_t uid, enum quota quota, uint64_t *charged, uint64_t n,
+              uint64_t *ret_limit);
 
 /* Give back what was charged. */
 void quota_release(struct model *model, uid_t uid, enum quota quota, uint64_t n);

@@ -39,9 +39,9 @@ struct dmio_device_id {
 #define DMIO_DEVICE_LIMIT_UNKNOWN UINT64_MAX
 
 /*
- * The limits are those that the kernel told of when the device was opened. Of a regular file none
- * is known: whether its file system can punch holes is not to be found out without touching the
- * file's times. Nor is one of a block device without sysfs.
+ * The limits are those that the kernel told of at the first question since the last open. Of a
+ * regular file none is known: whether its file system can punch holes is not to be found out
+ * without touching the file's times. Nor is one of a block device without sysfs.
  *
  * A discard or write of zeroes where the limit is 0 fails with EOPNOTSUPP, and the device is not
  * asked. What is longer than the limit is carried out in pieces.
@@ -111,6 +111,10 @@ sector_t dmio_device_capacity(const struct block_device *bdev);
 
 /* True if the device is used with O_DIRECT. */
 bool dmio_device_is_direct(const struct block_device *bdev);
+
+/* Parts of struct dmio_device_info that are known without asking the kernel again. */
+bool dmio_device_is_read_only(const struct block_device *bdev);
+struct dmio_device_id dmio_device_id(const struct block_device *bdev);
 
 #ifdef __cplusplus
 }

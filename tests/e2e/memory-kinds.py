@@ -7,8 +7,8 @@ import os
 import sys
 import threading
 
-from client import (PAGE, SECTOR, Connection, daemon_fds, expect, expect_eq, image, memfd, ok,
-                    pattern, read_at, region, skip_case, wait_for)
+from client import (PAGE, SECTOR, Connection, daemon_fds, daemon_rss_kib, expect, expect_eq, image, memfd, ok,
+                    pattern, read_at, region, sanitized, skip_case, wait_for)
 
 a = image('a.img', 1 << 20)
 b = image('b.img', 1 << 20)
@@ -113,6 +113,30 @@ target = os.open(ordinary, os.O_RDWR)
 io('read', [region(a, 200, 17)], {'fd': 0, 'vm': 0}, [target])
 expect('read into an ordinary file', read_at(ordinary, 0, n) == source[:n])
 os.close(target)
+
+# --- much of it: mapped and used in place, so the daemon does not grow
+large, length = [image('large-%d.img' % i, 64 << 20) for i in range(2)], 64 << 20
+fd64 = memfd(pattern(1 << 20, 3) * 64)
+before = daemon_rss_kib()
+for memory in ({'fd': 0, 'vm': 0}, {'fd': 0, 'page_list': list(range(length // PAGE - 1, -1, -1))}):
+    reply = io('write', [region(path, 0, length // SECTOR) for path in large], memory, [fd64])
+    expect_eq('64 MiB to two regions', reply['error_bits'], '0x0')
+    for path in large:
+        for at in 0, length // 2, length - PAGE:
+            whence = length - PAGE - at if 'page_list' in memory else at
+            expect('... is there, at %d' % at, read_at(path, at, PAGE) == os.pread(fd64, PAGE, whence))
+target = memfd(bytes(length))
+reply = io('read', [region(large[0], 0, length // SECTOR)], {'fd': 0, 'vm': 0}, [target])
+expect('64 MiB are read', reply['error_bits'] == '0x0' and
+       os.pread(target, length, 0) == read_at(large[0], 0, length))
+if not sanitized():
+    # What is mapped counts only as long as it is.
+    wait_for('the daemon does not grow', lambda: daemon_rss_kib() < before + 8192)
+    ok('the daemon does not grow')
+for leftover in (fd64, target):
+    os.close(leftover)
+for path in large:
+    os.unlink(path)
 
 # --- a read that fails leaves zeroes
 target = memfd(b'\xee' * (4 * PAGE))

@@ -129,6 +129,15 @@ def skip_case(what):
     print('skip - ' + what, flush=True)
 
 
+def connect_as(uid, timeout=20):
+    """A connection of another user, for root: who connects is who one is at that moment."""
+    os.seteuid(uid)
+    try:
+        return Connection(timeout=timeout)
+    finally:
+        os.seteuid(0)
+
+
 def region(device, sector, count):
     return {'device': device, 'sector': sector, 'count': count}
 

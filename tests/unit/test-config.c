@@ -116,6 +116,8 @@ static void an_empty_file_gives_the_defaults(void **state)
         assert_int_equal(config->limit_monitors, 64);
         assert_int_equal(config->limit_faults, 32);
         assert_false(config->drills);
+        assert_int_equal(config->limit_buffers, 134217728);
+        assert_int_equal(config->limit_held, 4096);
         assert_int_equal(config->limit_message, 1048576);
         assert_int_equal(config->limit_nesting, 32);
         assert_int_equal(config->limit_descriptors, 64);

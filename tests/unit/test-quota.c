@@ -80,6 +80,22 @@ static void jobs_have_a_limit_of_their_own(void **state)
         quota_release(&f->model, BOB, QUOTA_JOBS, 1);
 }
 
+static void what_is_charged_can_be_set(void **state)
+{
+        struct fixture *f = *state;
+        uint64_t charged = 0, limit = 0;
+
+        f->config.limit_buffers = 100;
+        assert_int_equal(quota_set(&f->model, ALICE, QUOTA_BUFFERS, &charged, 70, &limit), 0);
+        assert_int_equal(quota_set(&f->model, ALICE, QUOTA_BUFFERS, &charged, 101, &limit), 1);
+        assert_int_equal(limit, 100);
+        assert_int_equal(charged, 70);
+        assert_int_equal(quota_set(&f->model, ALICE, QUOTA_BUFFERS, &charged, 100, NULL), 0);
+        assert_int_equal(quota_charge(&f->model, ALICE, QUOTA_BUFFERS, 1, NULL), 1);
+        assert_int_equal(quota_set(&f->model, ALICE, QUOTA_BUFFERS, &charged, 0, NULL), 0);
+        assert_int_equal(charged, 0);
+}
+
 static void a_huge_number_does_not_wrap(void **state)
 {
         struct fixture *f = *state;
@@ -145,6 +161,8 @@ static void names_are_those_of_the_configuration(void **state)
         assert_string_equal(quota_name(QUOTA_PAGES), "pages");
         assert_string_equal(quota_name(QUOTA_JOBS), "jobs");
         assert_string_equal(quota_name(QUOTA_REQUESTS), "requests");
+        assert_string_equal(quota_name(QUOTA_BUFFERS), "buffers");
+        assert_string_equal(quota_name(QUOTA_DESCRIPTORS), "held-descriptors");
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
@@ -153,6 +171,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 TEST(the_limit_can_be_reached_and_not_passed),
+                TEST(what_is_charged_can_be_set),
                 TEST(a_huge_number_does_not_wrap),
                 TEST(jobs_have_a_limit_of_their_own),
                 TEST(a_limit_of_zero_forbids),
