@@ -343,7 +343,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 set_up();
 
         for (unsigned int i = 0; size >= 5 && i < REQUESTS_MAX; i++) {
-                const struct request_kind *operation = &operations[data[0] % ARRAY_SIZE(operations)];
+                const struct request_kind *operation =
+                        &operations[data[0] % ARRAY_SIZE(operations)];
                 size_t length = MIN(data[3] | (size_t)data[4] << 8, size - 5);
 
                 make_request(operation, data[1], data[2], data + 5, length);
