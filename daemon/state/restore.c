@@ -190,6 +190,7 @@ static void open_leg(struct restoration *restoration, unsigned int i)
                 log_refusal(restoration, i, error);
                 json_decref(error);
         } else {
+                device_list_identify(list);
                 reason = find_difference(&spec->identity, &list->entries[0].identity);
                 if (reason) {
                         log_missing(restoration, i, reason);
