@@ -89,7 +89,11 @@ json_t *device_list_prepare(struct device_list *list, const struct call *call,
         const struct region_argument *items = regions->items;
         json_t *error;
 
-        *list = (struct device_list){ .mount = call->model->mount, .writes = writes };
+        *list = (struct device_list){
+                .mount = call->model->mount,
+                .mount_device = call->model->mount_device,
+                .writes = writes,
+        };
         if (regions->n < 1 || regions->n > DM_IO_MAX_REGIONS)
                 return error_invalid_parameter("regions", "must be 1 to 64 regions");
 
@@ -191,8 +195,6 @@ static json_t *open_descriptor(struct device_list *list, unsigned int region,
 
 json_t *device_list_open(struct device_list *list)
 {
-        list->mount_device = mount_guard_device(list->mount);
-
         for (unsigned int i = 0; i < list->n; i++) {
                 struct device_entry *entry = &list->entries[i];
                 json_t *error;

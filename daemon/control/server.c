@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,7 @@
 #include "control/server-internal.h"
 #include "control/varlink.h"
 #include "log.h"
+#include "memory-pressure.h"
 #include "model/quota.h"
 #include "util/cleanup.h"
 
@@ -182,7 +182,7 @@ static void check_drained(struct server *server)
 
 static int trim_event(sd_event_source *source, void *userdata)
 {
-        (void)malloc_trim(0);
+        memory_pressure_trim();
         return 0;
 }
 

@@ -55,6 +55,7 @@ struct model {
         const struct config *config; /* main loop only; replaced as a whole by a reload */
         struct worker *worker;       /* closes devices */
         char *mount;                 /* where the mount is, for paths in answers; may be NULL */
+        dev_t mount_device;          /* of its file system; 0 if it cannot be told */
         struct dm_io_client *own_io; /* the mount's own share of the pool; NULL without a mount */
         char *transport;             /* how FUSE is spoken, for Status: "dev-fuse" */
         uint64_t start_usec;         /* CLOCK_MONOTONIC */

@@ -163,6 +163,7 @@ int mount_new(struct model *model, const struct config *config, int fuse_fd_, st
         DMIO_CLEANUP(freep) char *transport = NULL;
         DMIO_CLEANUP(freep) char *path = NULL;
         unsigned int n_windows;
+        dev_t device;
         int r;
 
         mount = mount_alloc(model, config);
@@ -193,15 +194,34 @@ int mount_new(struct model *model, const struct config *config, int fuse_fd_, st
                 if (start_further_thread(mount, &mount->threads[i]) < 0)
                         break;
 
+        device = mount_point_device(&mount->point, mount->threads[0].session.fd);
+        if (device == 0)
+                log_warning("Cannot tell which files are those of our own mount: whoever uses one "
+                            "as a device will wait for ever");
+
         /* The threads serve already, and somebody may be reading a .status file. */
         pthread_mutex_lock(&model->lock);
         model->own_io = mount->io;
         free(model->mount);
         model->mount = DMIO_TAKE(path);
+        model->mount_device = device;
         free(model->transport);
         model->transport = DMIO_TAKE(transport);
         pthread_mutex_unlock(&model->lock);
         *ret = DMIO_TAKE(mount);
+        return 0;
+}
+
+int mount_watch(struct mount *mount, struct watchdog *watchdog)
+{
+        for (unsigned int i = 0; i < mount->n_threads; i++) {
+                struct queue_thread *thread = &mount->threads[i];
+
+                if (!thread->running || thread->state < 0)
+                        continue;
+                if (watchdog_add(watchdog, thread->queue) < 0)
+                        return -ENOMEM;
+        }
         return 0;
 }
 

@@ -11,6 +11,7 @@
 
 #include "config.h"
 #include "model/model.h"
+#include "watchdog.h"
 
 struct mount;
 
@@ -22,6 +23,9 @@ struct mount;
  * Or -EBADF.
  */
 int mount_new(struct model *model, const struct config *config, int fuse_fd, struct mount **ret);
+
+/* Have the threads watched: before the main loop runs. Returns 0 or -ENOMEM. */
+int mount_watch(struct mount *mount, struct watchdog *watchdog);
 
 /*
  * Take no more requests and let those in flight finish; then call @drained once on the main loop,

@@ -3,7 +3,8 @@
 """A daemon in dmiod's place, for tests of the units: serves one file, "file", on the /dev/fuse that
 the service manager keeps, whether a session has begun on it or not. It can misbehave:
 
-    stand-in.py FOLDER      FOLDER/fail: does not start; FOLDER/stubborn: does not stop when told to
+    stand-in.py FOLDER      FOLDER/fail: does not start; FOLDER/stubborn: does not stop when told to;
+                            FOLDER/keep: has more kept. FOLDER/names: what it was passed
 """
 
 import os
@@ -18,10 +19,11 @@ CONTENT = b"served\n"
 FOPEN_DIRECT_IO = 1
 
 
-def notify(text):
+def notify(text, descriptors=()):
     address = os.environ["NOTIFY_SOCKET"]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.sendto(text.encode(), "\0" + address[1:] if address[0] == "@" else address)
+        manager.connect("\0" + address[1:] if address[0] == "@" else address)
+        socket.send_fds(manager, [text.encode()], list(descriptors))
 
 
 def attributes(node):
@@ -61,6 +63,11 @@ def main():
     fuse = 3 + names.index("fuse")
     signal.signal(signal.SIGTERM, signal.SIG_IGN if os.path.exists(folder + "/stubborn")
                   else lambda *_: sys.exit(0))
+    with open(folder + "/names", "w", encoding="ascii") as file:
+        file.write(" ".join(sorted(names)) + "\n")
+    if os.path.exists(folder + "/keep"):
+        for name in "state", "fuse-1", "dmio-dev-1":
+            notify(f"FDSTORE=1\nFDPOLL=0\nFDNAME={name}", [os.memfd_create(name)])
     notify("READY=1")
     while True:
         request = os.read(fuse, 1 << 20)

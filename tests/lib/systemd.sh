@@ -90,3 +90,9 @@ systemctl daemon-reload' - "$1" "$2"
 journal() {
     inside journalctl -u "${1:-dmiod.service}" -o cat --no-pager -q "${@:2}"
 }
+
+# Nothing from a sanitizer, in a build that has one.
+expect_clean_journal() {
+    expect_eq "no sanitizer complains" \
+        "$(inside journalctl -o cat --no-pager -q | grep -E 'ERROR: .*Sanitizer|runtime error:' || true)" ""
+}

@@ -11,8 +11,8 @@ require_cmd python3
 boot_systemd
 
 install -m 644 "$TEST_LIB/stand-in.py" "$SHARED/stand-in.py"
-# shellcheck disable=SC2119
-drop_in stand-in "ExecStart=\nExecStart=/usr/bin/env python3 /srv/t/stand-in.py /srv/t\nTimeoutStopSec=2s\nWatchdogSec=0\n\
+install -m 666 /dev/null "$SHARED/names"
+drop_in stand-in "ExecStart=\nExecStart=/usr/bin/env python3 /srv/t/stand-in.py /srv/t\nReadWritePaths=/srv/t\nTimeoutStopSec=2s\nWatchdogSec=0\n\
 [Unit]\nStartLimitIntervalSec=0\n"
 
 service() {
@@ -47,6 +47,7 @@ for _ in sys.stdin:
 END
 mkfifo "$SHARED/ask" "$SHARED/told"
 INSIDE_LIMIT=170 inside python3 /srv/t/hold.py "$MOUNT_INSIDE/file" <"$SHARED/ask" >"$SHARED/told" &
+asked=$!
 exec 8>"$SHARED/ask" 9<"$SHARED/told" # it ends with the first
 ask() {
     local line
@@ -160,18 +161,34 @@ first=$(mount_id)
 expect "the unit for failures, without a failure" inside systemctl start dmiod-unmount.service
 expect_eq "does nothing" "$(mount_id):$(read_file)" "$first:served"
 
-# --- another mount point
+# --- another mount point; a file that is open on the old one keeps that alive
+inside sh -c "exec 3<$MOUNT_INSIDE/file; touch /srv/t/is-open; until [ -e /srv/t/let-go ]; do sleep 0.02; done" \
+    8>&- 9<&- &
+holder=$!
+wait_for 10 test -e "$SHARED/is-open"
+: >"$SHARED/keep"
+service restart
+rm "$SHARED/keep"
+service restart
+expect_eq "what else is kept is passed" "$(cat "$SHARED/names")" "dmio-dev-1 dmiod.socket fuse fuse-1 state"
 inside sh -c 'mkdir -p /etc/dmiod/dmiod.conf.d; printf "[daemon]\nmount = /run/elsewhere\n" >/etc/dmiod/dmiod.conf.d/mount.conf'
 service restart
 expect_eq "another mount point: mounted there" "$(mounts_inside /run/elsewhere)" 1
 expect_eq "and not where it was" "$(mounts_inside)" 0
+expect_eq "what belonged to the old one is forgotten, devices are not" "$(cat "$SHARED/names")" \
+    "dmio-dev-1 dmiod.socket fuse"
+expect_eq "there is one descriptor of each" "$(property NFileDescriptorStore)" 2
+expect_eq "and served" "$(INSIDE_LIMIT=10 inside cat /run/elsewhere/file)" served
+touch "$SHARED/let-go"
+wait $holder
 inside sh -c 'printf "[daemon]\nmount = /run/third\n" >/etc/dmiod/dmiod.conf.d/mount.conf'
 service stop
 expect_eq "unmounted where it was, whatever the configuration says now" "$(mounts_inside /run/elsewhere)" 0
 inside rm /etc/dmiod/dmiod.conf.d/mount.conf
 
 # --- what others have mounted there
-inside sh -c 'dmiod --mount=/run/dmio --control=/run/other --state=/run/other-state >/srv/t/other.log 2>&1 & echo $! >/srv/t/other.pid'
+inside sh -c 'dmiod --mount=/run/dmio --control=/run/other --state=/run/other-state >/srv/t/other.log 2>&1 &
+    echo $! >/srv/t/other.pid' 8>&- 9<&-
 is_mounted_inside() {
     [ "$(mounts_inside)" = 1 ]
 }
@@ -191,4 +208,23 @@ expect "the mount that a killed one left is replaced" service start
 expect_eq "there is one" "$(mounts_inside):$(read_file)" 1:served
 service stop
 goes "at last"
-exec 8>&-
+exec 8>&- 9<&-
+wait $asked
+
+# --- dmiod-mount by hand
+helper=$(find "$WORK/stage" -name dmiod-mount)
+helper=${helper#"$WORK/stage"}
+expect_not "nobody would keep the mount" inside "$helper" attach by-hand.service --mount=/run/by-hand
+expect "it says so" grep -q 'Cannot give the mount to the service manager' "$WORK/expect-not.log"
+expect_eq "and takes it away again" "$(mounts_inside /run/by-hand)" 0
+expect_not "nor is the folder left" inside test -e /run/by-hand
+for arguments in "" attach "nothing x.service" "detach ../x" "attach x.service --nonsense"; do
+    status=0
+    # shellcheck disable=SC2086 # words
+    inside "$helper" $arguments >"$WORK/usage.log" 2>&1 || status=$?
+    expect_eq "\"dmiod-mount $arguments\" is wrong usage" $status 2
+    expect "and something is said" test -s "$WORK/usage.log"
+done
+expect "a unit that has no mount can be detached" inside "$helper" detach none.service
+expect "and cleaned" inside "$helper" clean none.service
+expect_clean_journal

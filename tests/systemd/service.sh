@@ -64,6 +64,23 @@ expect_eq "a path that the daemon may not open is a DeviceError" "$(jq -r .error
 expect_eq "that names the device" "$(jq -r .parameters.device <<<"$reply")" /srv/t/a.img
 expect_eq "and the reason" "$(jq -r .parameters.errno <<<"$reply")" EACCES
 
+# The policy for devices is about opening: what somebody else has opened can be used.
+loop=$(make_loop "$(make_image 1M loop.img)")
+other=$(make_loop "$(make_image 1M other.img)")
+for device in "$loop" "$other"; do
+    inside sh -c "[ -b $device ] || mknod $device b $((16#$(stat -c %t "$device"))) $((16#$(stat -c %T "$device")))
+chgrp disk $device; chmod 660 $device"
+done
+expect "a block device that dmioctl opens" inside dmioctl export create alice/block $loop:0+1024
+inside dd if=/dev/urandom of=$MOUNT_INSIDE/alice/block bs=64k count=8 conv=notrunc,fsync status=none
+expect "has what is written" inside cmp -n 524288 $loop $MOUNT_INSIDE/alice/block
+expect_eq "a path to it is refused" "$(create raw $loop:1024+8 | jq -r '"\(.error) \(.parameters.errno)"')" \
+    "io.dmiod.DeviceError EACCES"
+
+expect_not "a file of the mount is no device" inside \
+    dmioctl export create alice/self $MOUNT_INSIDE/alice/vol:0+8
+expect "and dmioctl says why" grep -q 'own mount' "$WORK/expect-not.log"
+
 # --- reload
 configure() {
     # shellcheck disable=SC2016 # its own parameters
@@ -84,7 +101,7 @@ expect_eq "it is the same process" "$(property MainPID)" "$pid"
 expect_not "everything is read-only to the daemon" io write disk --fill=1
 expect "and dmioctl says so" grep -qE 'disk.*(Read-only|Permission denied)' "$WORK/expect-not.log"
 configure '[device disk]\npath = /srv/t/a.img\nusers = 65534\n[nonsense]\n'
-inside systemctl reload dmiod.service
+inside kill -HUP "$pid"
 complained() {
     journal | grep -q "disk.conf:4"
 }
@@ -97,18 +114,13 @@ wait_for 20 is_ready_again
 ok "and the service is ready all the same"
 
 # --- the drop-in that the unit describes: a file, and a block device
-loop=$(make_loop "$(make_image 1M loop.img)")
-other=$(make_loop "$(make_image 1M other.img)")
-for device in "$loop" "$other"; do
-    inside sh -c "[ -b $device ] || mknod $device b $((16#$(stat -c %t "$device"))) $((16#$(stat -c %T "$device")))
-chgrp disk $device; chmod 660 $device"
-done
 inside chown dmiod /srv/t/named.img
-configure "[device disk]\npath = /srv/t/named.img\nusers = 65534\n[device loop]\npath = $loop\nusers = 65534\n\
+configure "[daemon]\nqueues = 2\n[device disk]\npath = /srv/t/named.img\nusers = 65534\n[device loop]\npath = $loop\nusers = 65534\n\
 [device other]\npath = $other\nusers = 65534\n"
 drop_in devices "DeviceAllow=$loop rw\nSupplementaryGroups=disk\nReadWritePaths=/srv/t\n"
 inside systemctl restart dmiod.service
 expect_eq "restarted" "$(property ActiveState)" active
+expect_match "with a second thread on the mount" "$(inside sh -c "cat /proc/$(property MainPID)/task/*/comm")" "*dmiod-queue-1*"
 expect "the user has a client" as_user dmioctl client open bob2 --pages 4 --linger
 for device in disk loop; do
     expect "$device can be written" as_user dmioctl io write bob2 $device:0+8 --fill=0x42
@@ -118,8 +130,34 @@ expect_eq "so has the block device" "$(count_others "$loop" 0 4096 B)" 0
 expect_not "another block device is out of reach" as_user dmioctl io read bob2 other:0+8
 expect "by the policy for devices" grep -q 'Operation not permitted' "$WORK/expect-not.log"
 
+# --- a mount that the sandbox hides from the daemon itself
+inside sh -c 'printf "[daemon]\nmount = /home/dmio\n" >/etc/dmiod/dmiod.conf.d/mount.conf'
+inside systemctl restart dmiod.service
+expect_eq "mounted where the daemon does not see it" "$(mounts_inside /home/dmio)" 1
+expect "a client there" inside dmioctl client open carol --pages 16 --linger
+expect "an export there" inside dmioctl export create carol/vol /srv/t/a.img:0+1024
+expect "which is served" inside cmp -n 524288 /srv/t/a.img /home/dmio/carol/vol
+if inside sh -c "grep -qs fuse_connection /proc/$(property MainPID)/fdinfo/*"; then
+    expect_not "its file is no device" inside dmioctl export create carol/self /home/dmio/carol/vol:0+8
+    expect "for the same reason" grep -q 'own mount' "$WORK/expect-not.log"
+else
+    skip_case "a hidden mount is known by /dev/fuse: not with this kernel"
+fi
+inside rm /etc/dmiod/dmiod.conf.d/mount.conf
+
+# --- the drop-in for when memory is short, as far as this machine has the rights
+if has_shadow_memory "$DMIOD" || ! grep -q ipc_lock <(setpriv --dump); then
+    skip_case "locked memory: needs CAP_IPC_LOCK, and no sanitizer"
+else
+    drop_in memory "CapabilityBoundingSet=CAP_IPC_LOCK\nAmbientCapabilities=CAP_IPC_LOCK\n"
+    inside systemctl restart dmiod.service
+    pid=$(property MainPID)
+    expect "with the capability its memory is locked" [ "$(status_of VmLck)" -gt 0 ]
+fi
+
 # --- stop
 expect "systemctl stop" inside systemctl stop dmiod.service dmiod.socket
 expect_eq "it ended well" "$(property Result)" success
-expect_eq "nothing is mounted" "$(mounts_inside)" 0
+expect_eq "nothing is mounted" "$(mounts_inside) $(mounts_inside /home/dmio)" "0 0"
 expect_eq "no error in the journal" "$(journal dmiod.service -p err | grep -v 'disk.conf:4' || true)" ""
+expect_clean_journal
