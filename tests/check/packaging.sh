@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# What debian/ repeats is as it is elsewhere: the version and the exported symbols. The suite "package"
-# builds and uses the packages.
+# What debian/ repeats is as it is elsewhere: the version, the exported symbols, and
+# the names in the state folder. The suite "package" builds and uses the packages.
 . "$(dirname "$0")/../lib/common.sh"
 debian=$DMIO_SOURCE/debian
 
@@ -18,3 +18,12 @@ awk '/^ [a-z]/ { print $1 }' "$debian/libdmio1.symbols" | sort >"$WORK/symbols"
 expect "libdmio.map has symbols" test -s "$WORK/map"
 diff -u "$WORK/map" "$WORK/symbols" || fail "debian/libdmio1.symbols differs from libdmio.map"
 ok "debian/libdmio1.symbols has the symbols of libdmio.map"
+
+# The purge removes by name, because somebody may keep an image in the state folder.
+if [ -e "$DMIO_SOURCE/daemon/state/folder.h" ]; then
+    sed -n 's/^#define FOLDER_[A-Z_]* "\(.*\)"$/\1/p' "$DMIO_SOURCE/daemon/state/folder.h" >"$WORK/names"
+    expect "the state folder has files" test -s "$WORK/names"
+    while read -r name; do
+        expect "the purge removes $name" grep -qF "\"\$state/$name\"" "$debian/dmiod.postrm"
+    done <"$WORK/names"
+fi
