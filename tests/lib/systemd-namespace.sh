@@ -7,7 +7,8 @@
 #   systemd-namespace.sh DIR exec CMD...    runs something in there
 #   systemd-namespace.sh DIR stop           powers off and removes the cgroup
 #
-# DIR is absolute and private; DIR/shared is /srv/t inside. Needs root.
+# DIR is absolute and private; DIR/shared is /srv/t inside. With DMIO_SYSTEM=TREE it is not this
+# machine's root but that tree, which stays as it is. Needs root.
 set -eu
 dir=$1 verb=$2
 shift 2
@@ -17,7 +18,7 @@ boot() {
     local root=$dir/root name
     mount -t tmpfs -o mode=755 tmpfs "$dir/tmpfs"
     mkdir "$dir"/tmpfs/{upper,work}
-    mount -t overlay -o "lowerdir=/,upperdir=$dir/tmpfs/upper,workdir=$dir/tmpfs/work" overlay "$root"
+    mount -t overlay -o "lowerdir=${DMIO_SYSTEM:-/},upperdir=$dir/tmpfs/upper,workdir=$dir/tmpfs/work" overlay "$root"
     # Through links such as /lib, which stay what they are.
     [ -z "${1:-}" ] || tar -C "$1" -cf - . | tar -C "$root" -xf - --keep-directory-symlink
     mount -t proc proc "$root/proc"

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -390,12 +391,12 @@ static void a_terminal_is_waited_for(void **state)
         struct test_op reading[3];
         char lines[3][80];
         int master, slave, file = new_file(512);
-        const char *name;
 
         master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-        if (master < 0 || grantpt(master) < 0 || unlockpt(master) < 0 || !(name = ptsname(master)))
+        if (master < 0 || grantpt(master) < 0 || unlockpt(master) < 0)
                 skip();
-        slave = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
+        /* Not by its name: where packages are built there may be no /dev/pts. */
+        slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
         assert_true(slave >= 0);
         for (unsigned int i = 0; i < 3; i++)
                 submit(f, &reading[i], DMIO_OP_READV, slave, lines[i], sizeof(lines[i]));

@@ -1,0 +1,189 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# The Debian packages: built from a clean clone in a clean tree of a release, without an error of
+# lintian's; then, in a minimal tree of it with a real systemd, installed, started, used, upgraded
+# while the daemon serves, removed and purged, after which nothing is left.
+#
+#   debian.sh RELEASE [DIR]    bookworm, trixie, ...; the packages come to lie in DIR. If they are there
+#                              already, none are built, which is most of the time that this takes.
+. "$(dirname "$0")/../lib/common.sh"
+. "$(dirname "$0")/../lib/systemd.sh"
+release=${1:-bookworm}
+packages=${2:-$WORK/packages}
+mirror=http://deb.debian.org/debian
+require_root
+require_fuse
+require_cmd git mmdebstrap unshare nsenter pivot_root
+[ -e "$DMIO_SOURCE/.git" ] || skip "needs a clone"
+timeout 10 bash -c ': </dev/tcp/deb.debian.org/80' 2>/dev/null || skip "needs deb.debian.org"
+
+# Trees are many small files, for minutes: not on a disk.
+mkdir -p "$WORK/trees" "$packages"
+mount -t tmpfs -o mode=755 tmpfs "$WORK/trees"
+
+# bootstrap LOG VARIANT TREE OPTION...
+bootstrap() {
+    local log=$WORK/$1 variant=$2 tree=$3
+    shift 3
+    TMPDIR=$WORK/trees mmdebstrap --quiet --mode=root --variant="$variant" "$@" "$release" "$tree" "$mirror" \
+        >"$log" 2>&1 || { tail -n 60 "$log" && fail "mmdebstrap for $release"; }
+}
+
+# The clone: what git knows, with changes that are not committed.
+make_source() {
+    local what source=$WORK/trees/build
+    mkdir "$source"
+    what=$(git -C "$DMIO_SOURCE" -c user.name=test -c user.email=test@localhost stash create)
+    git -C "$DMIO_SOURCE" archive --prefix="dmio-$version/" "${what:-HEAD}" | tar -C "$source" -x
+    tar -C "$source" --exclude="dmio-$version/debian" -czf "$source/dmio_$version.orig.tar.gz" "dmio-$version"
+    cp "$DMIO_SOURCE/tests/package/build.sh" "$source/"
+}
+
+# --- build
+version=$(sed -n "s/^ *version: '\(.*\)',\$/\1/p" "$DMIO_SOURCE/meson.build" | head -n 1)
+if [ -z "$(find "$packages" -name 'dmiod_*.deb')" ]; then
+    make_source
+    # Nothing of this environment goes in.
+    bootstrap build.log buildd - --format=null \
+        --customize-hook="copy-in '$WORK/trees/build' /" \
+        --customize-hook="chroot \"\$1\" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin bash /build/build.sh $version" \
+        --customize-hook='rm -rf "$1/build/dmio-'"$version"'"' \
+        --customize-hook="sync-out /build '$packages'"
+    expect "the unit tests have run" grep -q '^Ok: *[1-9]' "$WORK/build.log"
+    sed -n '/^== lintian/,$p' "$WORK/build.log"
+    ok "the packages are built, and lintian has no error"
+fi
+for package in dmiod dmioctl libdmio1 libdmio-dev; do
+    for revision in 1 2; do
+        expect "$package $version-$revision" \
+            test -n "$(find "$packages" -name "${package}_$version-${revision}_*.deb")"
+    done
+done
+
+# --- a machine
+bootstrap tree.log minbase "$WORK/trees/root" --include=systemd-sysv --skip=cleanup/apt/lists
+mkdir -p "$SHARED"
+cp "$packages"/{dmiod,dmioctl,libdmio1}_*.deb "$DMIO_SOURCE/debian/tests/smoke" "$SHARED/"
+DMIO_SYSTEM=$WORK/trees/root sd start >"$WORK/state" 2>"$WORK/start.log" </dev/null ||
+    { cat "$WORK/start.log" && fail "systemd has not started"; }
+defer "$TEST_LIB/systemd-namespace.sh" "$NAMESPACE" stop
+ok "systemd is $(cat "$WORK/state")"
+
+apt() {
+    INSIDE_LIMIT=300 inside env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0 "$@" \
+        >"$WORK/apt.log" 2>&1 || { cat "$WORK/apt.log" && fail "apt-get $*"; }
+}
+# install_packages REVISION [OPTION...]
+install_packages() {
+    local debs=("$SHARED"/*"_$version-$1_"*.deb)
+    apt install "${@:2}" "${debs[@]/#"$SHARED"//srv/t}"
+}
+# Every file but what dpkg, apt and systemd keep for themselves.
+list_files() {
+    inside find / /run -xdev \( -path /srv/t -o -path /tmp -o -path /var/tmp -o -path /var/cache -o -path /var/log -o \
+        -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/lib/systemd -o -path /run/systemd -o \
+        -path /usr/share/doc -o -path /etc/ld.so.cache -o -name '*-' \) -prune -o -print | sort -u
+}
+is_enabled() {
+    inside systemctl is-enabled "$1" || true
+}
+# One who has the file VOLUME open until he is told to read from it: 0 if he can.
+hold_file() {
+    mkfifo "$SHARED/ask"
+    INSIDE_LIMIT=600 inside sh -c 'exec 7<"$1"; : >/srv/t/holds; read -r line </srv/t/ask; head -c 4096 <&7 | cmp -n 4096 - /srv/t/data' - "$1" \
+        >"$WORK/hold.log" 2>&1 &
+    holder=$!
+    wait_for 20 test -e "$SHARED/holds"
+}
+
+# What the packages want from others is there before, and stays.
+wanted() {
+    local deb
+    for deb in "$SHARED"/*"_$version-1_"*.deb; do
+        dpkg-deb -f "$deb" Depends Pre-Depends Recommends
+    done | sed 's/^[A-Za-z-]*: //' | tr ',' '\n' | sed 's/[|(].*//; s/ //g; /^dmio/d; /^libdmio/d; /^$/d' | sort -u
+}
+# shellcheck disable=SC2046 # a list of packages
+apt install $(wanted)
+list_files >"$WORK/before"
+
+# --- installed
+install_packages 1
+expect_eq "the socket listens" "$(property ActiveState dmiod.socket)" active
+expect_eq "the daemon has nothing to do yet" "$(property ActiveState)" inactive
+for unit in dmiod.socket dmiod.service; do
+    expect_eq "$unit is enabled" "$(is_enabled $unit)" enabled
+done
+expect_eq "nobody gets a daemon of his own unasked" "$(inside systemctl --global is-enabled dmiod.socket || true)" disabled
+expect_match "there is the daemon's user" "$(inside getent passwd dmiod)" "dmiod:*:/usr/sbin/nologin"
+
+# --- used
+expect "it is used" inside sh /srv/t/smoke
+expect_eq "the daemon runs as its user" "$(inside stat -c %U "/proc/$(property MainPID)")" dmiod
+expect "a user may ask" inside setpriv --reuid=65534 --regid=65534 --clear-groups -- dmioctl status
+inside sh -c 'echo "#[daemon]" >/etc/dmiod/dmiod.conf.d/local.conf; echo "# a line of mine" >>/etc/dmiod/dmiod.conf'
+
+# --- upgraded
+socket_since=$(property ActiveEnterTimestampMonotonic dmiod.socket)
+pid=$(property MainPID)
+# Not by what mountinfo says: numbers of mounts are used again.
+mounted=$(journal | grep -c '^Mounted at ')
+inside sh -c 'head -c 1M /dev/urandom >/srv/t/data && cp /srv/t/data /srv/t/keep.img
+dmioctl client open keep --pages 16 --linger && dmioctl export create keep/vol /srv/t/keep.img:0+2048'
+hold_file $MOUNT_INSIDE/keep/vol
+install_packages 2
+wait_for 20 is_active
+expect_not "the upgrade has restarted the daemon" [ "$(property MainPID)" = "$pid" ]
+expect_eq "it is the new package" "$(inside dpkg-query -W -f '${Version}' dmiod)" "$version-2"
+timeout 10 sh -c 'echo >"$1"' - "$SHARED/ask"
+if [ -e "$DMIO_SOURCE/daemon/mount/resume.c" ]; then
+    expect "a file that was open can be read" wait "$holder"
+    expect_eq "the mount is the same" "$(journal | grep -c '^Mounted at ')" "$mounted"
+    expect "who lingers is there" inside dmioctl export remove keep/vol
+    expect "and can go" inside dmioctl client close keep
+else
+    wait "$holder" || true
+    skip_case "a file that is open over the upgrade: the daemon does not take its mount up yet"
+fi
+expect_eq "the socket has listened all the while" "$(property ActiveEnterTimestampMonotonic dmiod.socket)" "$socket_since"
+expect "the configuration is as it was" inside grep -q 'a line of mine' /etc/dmiod/dmiod.conf
+expect "it is used as before" inside sh /srv/t/smoke
+
+# --- upgraded while it is stopped: it stays so
+inside systemctl stop dmiod.socket
+install_packages 1 --allow-downgrades
+expect_eq "a daemon that is stopped is not started by an upgrade" "$(property ActiveState)" inactive
+inside systemctl start dmiod.socket
+expect "it can be used again" inside sh /srv/t/smoke
+
+# --- removed while it runs
+wait_for 20 is_active
+INSIDE_LIMIT=120 apt remove dmiod
+expect_eq "removed: nothing is mounted" "$(mounts_inside)" 0
+expect_not "the socket is gone" inside test -e $CONTROL_INSIDE
+expect_not "so is the folder of exports" inside test -e $MOUNT_INSIDE
+expect_not "no unit is loaded" inside systemctl cat dmiod.service
+expect "the configuration stays" inside test -f /etc/dmiod/dmiod.conf -a -f /etc/dmiod/dmiod.conf.d/local.conf
+
+# --- purged, with somebody's image in the only folder that the daemon could write to
+inside sh -c 'mkdir -p /var/lib/dmiod && echo bytes >/var/lib/dmiod/disk.img'
+apt purge dmiod
+expect_eq "purged: an image is not ours to remove" "$(inside cat /var/lib/dmiod/disk.img)" bytes
+expect "which is said" grep -q "/var/lib/dmiod stays" "$WORK/apt.log"
+inside rm -r /var/lib/dmiod
+apt purge dmioctl libdmio1
+list_files >"$WORK/after"
+diff "$WORK/before" "$WORK/after" || fail "purged: files are left, or gone"
+ok "nothing is left"
+expect_eq "no link of the units' is" "$(inside find /etc/systemd /var/lib/systemd -name '*dmiod*')" ""
+expect "the user stays, as with other packages" inside getent passwd dmiod
+expect_eq "no unit has failed" "$(inside systemctl list-units --failed --plain --no-legend 'dmio*')" ""
+
+# --- and again, purged in one go while it runs
+install_packages 2
+expect "installed again, it is used" inside sh /srv/t/smoke
+apt purge dmiod dmioctl libdmio1
+list_files >"$WORK/after"
+diff "$WORK/before" "$WORK/after" || fail "purged in one go: files are left, or gone"
+expect_eq "nothing is left, nor mounted" "$(mounts_inside)" 0
