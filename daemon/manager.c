@@ -17,6 +17,7 @@
 #include <systemd/sd-event.h>
 
 #include "control/server.h"
+#include "descriptor-store.h"
 #include "log.h"
 #include "loop.h"
 #include "manager.h"
@@ -33,6 +34,7 @@
 struct manager {
         const struct options *options;
         struct config *config;
+        struct descriptor_store store;
         sd_event *event;
         struct dmio_engine *engine;
         struct dmio_queue *queue;
@@ -256,22 +258,20 @@ static int start_model(struct manager *manager)
         return 0;
 }
 
-/* The control socket that the service manager listens on; -EBADF in *@ret if there is none. */
-static int find_listening_socket(int *ret)
+/* What the service manager passed; its listening socket in *@ret, or -EBADF if there is none. */
+static int take_descriptors(struct manager *manager, int *ret)
 {
-        int n;
+        int r;
 
-        n = sd_listen_fds(1);
-        if (n < 0)
-                return log_error_errno(n, "Cannot take the sockets of the service manager: %m");
-        if (n == 0) {
-                *ret = -EBADF;
-                return 0;
-        }
-        if (n > 1 || sd_is_socket_unix(SD_LISTEN_FDS_START, SOCK_STREAM, 1, NULL, 0) <= 0)
-                return log_error_errno(-EINVAL, "The service manager must pass one listening Unix "
-                                                "stream socket and nothing else");
-        *ret = SD_LISTEN_FDS_START;
+        r = descriptor_store_open(&manager->store);
+        if (r < 0)
+                return log_error_errno(r, "Cannot take the sockets of the service manager: %m");
+
+        r = descriptor_store_take_listener(&manager->store);
+        if (r == -ENOTUNIQ || r == -ENOTSOCK)
+                return log_error_errno(r, "The service manager must pass one listening Unix "
+                                          "stream socket and nothing else");
+        *ret = r < 0 ? -EBADF : r;
         return 0;
 }
 
@@ -307,7 +307,7 @@ int manager_new(const struct options *options, struct config *config, struct man
 
         r = prepare_process();
         if (r >= 0)
-                r = find_listening_socket(&listen_fd);
+                r = take_descriptors(manager, &listen_fd);
         if (r >= 0)
                 r = start_event(manager);
         if (r >= 0)
@@ -369,6 +369,7 @@ struct manager *manager_free(struct manager *manager)
         if (r < 0)
                 log_error_errno(r, "The engine could not be ended: %m");
 
+        descriptor_store_close(&manager->store);
         sd_event_source_disable_unref(manager->status_timer);
         sd_event_unref(manager->event);
         config_free(manager->config);
