@@ -21,9 +21,12 @@
 #include "log.h"
 #include "loop.h"
 #include "manager.h"
+#include "model/client.h"
+#include "model/commit.h"
 #include "model/event.h"
 #include "model/model.h"
 #include "mount/mount.h"
+#include "state/state.h"
 #include "stop.h"
 #include "util/cleanup.h"
 #include "util/macros.h"
@@ -42,6 +45,7 @@ struct manager {
         struct worker *worker;
         struct model model;
         bool has_model;
+        struct state *state;
         struct mount *mount;
         struct server *server;
         struct stop *stop;
@@ -315,6 +319,8 @@ int manager_new(const struct options *options, struct config *config, struct man
         if (r >= 0)
                 r = start_model(manager);
         if (r >= 0)
+                r = state_new(&manager->model, manager->event, &manager->state);
+        if (r >= 0)
                 r = mount_new(&manager->model, manager->config, &manager->mount);
         if (r >= 0)
                 r = server_new(&manager->model, manager->event, listen_fd, &manager->server);
@@ -342,6 +348,20 @@ int manager_run(struct manager *manager)
         return r;
 }
 
+/* A start that failed: what it had restored goes again, and lasts. */
+static void drop_clients(struct manager *manager)
+{
+        struct model *model = &manager->model;
+        struct client *client;
+
+        commit_freeze(model);
+        list_for_each (client, &model->clients, link)
+                (void)client_close(client, NULL, NULL);
+        while (model->n_clients > 0)
+                if (sd_event_run(manager->event, UINT64_MAX) < 0)
+                        break;
+}
+
 struct manager *manager_free(struct manager *manager)
 {
         int r = 0;
@@ -351,6 +371,8 @@ struct manager *manager_free(struct manager *manager)
 
         /* From here on the main loop does not run any more, and threads are waited for. */
         stop_guard(manager->stop, manager->config);
+        if (manager->has_model && !manager->stop)
+                drop_clients(manager);
         stop_free(manager->stop);
         mount_free(manager->mount);
         server_free(manager->server);
@@ -359,6 +381,7 @@ struct manager *manager_free(struct manager *manager)
         worker_free(manager->worker);
         if (manager->queue)
                 loop_finish(manager->queue);
+        state_free(manager->state);
         if (manager->has_model)
                 model_deinit(&manager->model);
         loop_free(manager->loop);

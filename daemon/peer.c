@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <errno.h>
+#include <grp.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -67,6 +69,48 @@ struct peer peer_from_uid(uid_t uid)
         peer.uid = uid;
         peer.privileged = uid_is_privileged(uid);
         return peer;
+}
+
+/* Whoever is not in the user data base has no further groups. */
+static char *user_name(uid_t uid)
+{
+        DMIO_CLEANUP(freep) char *buffer = NULL;
+        struct passwd passwd, *found = NULL;
+        size_t size = 1024;
+
+        for (;;) {
+                char *larger = realloc(buffer, size);
+
+                if (!larger)
+                        return NULL;
+                buffer = larger;
+                if (getpwuid_r(uid, &passwd, buffer, size, &found) != ERANGE)
+                        break;
+                size *= 2;
+        }
+        return found ? strdup(found->pw_name) : NULL;
+}
+
+int peer_from_user(uid_t uid, gid_t gid, struct peer *ret)
+{
+        struct peer peer = peer_from_uid(uid);
+        DMIO_CLEANUP(freep) char *name = user_name(uid);
+        int n = 0;
+
+        peer.gid = gid;
+        /* The first time it only says how many there are. */
+        while (name && getgrouplist(name, gid, peer.groups, &n) < 0) {
+                gid_t *larger = realloc(peer.groups, (size_t)n * sizeof(gid_t));
+
+                if (!larger) {
+                        free(peer.groups);
+                        return -ENOMEM;
+                }
+                peer.groups = larger;
+        }
+        peer.n_groups = (size_t)n;
+        *ret = peer;
+        return 0;
 }
 
 int peer_copy(const struct peer *from, struct peer *ret)

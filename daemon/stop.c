@@ -13,6 +13,7 @@
 #include "config.h"
 #include "log.h"
 #include "model/client.h"
+#include "model/commit.h"
 #include "model/export.h"
 #include "model/job.h"
 #include "stop.h"
@@ -24,6 +25,7 @@
  * written. */
 #define STOP_CALLS_LIMIT_SEC 10
 #define STOP_MOUNT_LIMIT_SEC 10
+#define STOP_STATE_LIMIT_SEC 5
 
 #define USEC_PER_SEC UINT64_C(1000000)
 
@@ -34,6 +36,7 @@ struct flush {
         struct stop *stop;
         struct export *export;
         unsigned int leg;
+        const struct block_device *bdev; /* of the leg; only compared */
         struct dm_io_leg_error error;
 };
 
@@ -41,6 +44,7 @@ enum stop_step {
         STOP_CALLS,
         STOP_MOUNT,
         STOP_FLUSH,
+        STOP_STATE,
         STOP_CLIENTS,
         _STOP_STEP_MAX,
 };
@@ -65,11 +69,13 @@ struct stop {
         struct flush *flushes;
         unsigned int n_flushes;
         unsigned int n_unflushed;
+        struct commit commit;
 };
 
 static void stop_calls(struct stop *stop);
 static void stop_mount(struct stop *stop);
 static void stop_flush(struct stop *stop);
+static void stop_state(struct stop *stop);
 static void stop_clients(struct stop *stop);
 
 static const struct {
@@ -80,6 +86,7 @@ static const struct {
         [STOP_CALLS] = { "calls on the control channel", stop_calls, STOP_CALLS_LIMIT_SEC },
         [STOP_MOUNT] = { "requests on the mount", stop_mount, STOP_MOUNT_LIMIT_SEC },
         [STOP_FLUSH] = { "flushes of devices", stop_flush, 0 },
+        [STOP_STATE] = { "the state folder", stop_state, STOP_STATE_LIMIT_SEC },
         [STOP_CLIENTS] = { "clients to be closed", stop_clients, 0 },
 };
 
@@ -139,6 +146,47 @@ static void stop_mount(struct stop *stop)
         mount_drain(stop->mount, stop_step_done, &stop->waits[STOP_MOUNT]);
 }
 
+/*
+ * What the flushes mean for the legs, when all are over: a device that could not keep what it had
+ * is behind one that could. Flushes are by device, and legs of several exports may lie on it.
+ */
+static int flush_error(const struct stop *stop, const struct leg *leg)
+{
+        for (unsigned int i = 0; i < stop->n_flushes; i++)
+                if (stop->flushes[i].bdev == leg->spec.bdev &&
+                    !export_error_is_harmless(stop->flushes[i].error.error))
+                        return stop->flushes[i].error.error;
+        return 0;
+}
+
+static void judge_flushes(struct stop *stop, struct export *export)
+{
+        bool kept = false;
+
+        for (unsigned int i = 0; i < export->n_legs; i++)
+                kept |= leg_is_active(&export->legs[i]) && !flush_error(stop, &export->legs[i]);
+        for (unsigned int i = 0; kept && i < export->n_legs; i++) {
+                int error = flush_error(stop, &export->legs[i]);
+
+                if (error && leg_is_active(&export->legs[i]))
+                        export_leg_error(export, i, DM_IO_FLUSH, error, true);
+        }
+}
+
+static void flushes_done(struct stop *stop)
+{
+        struct client *client;
+        struct export *export;
+
+        list_for_each (client, &stop->model->clients, link)
+                list_for_each (export, &client->exports, link)
+                        if (!export->read_only && export_begin(export) == 0) {
+                                judge_flushes(stop, export);
+                                export_end(export);
+                        }
+        stop_step_done(&stop->waits[STOP_FLUSH]);
+}
+
 static void flush_done(unsigned long error, void *context)
 {
         struct flush *flush = context;
@@ -147,11 +195,13 @@ static void flush_done(unsigned long error, void *context)
         if (error)
                 log_error_errno(-flush->error.error, "Cannot flush '%s' of '%s': %m",
                                 flush->export->legs[flush->leg].spec.device, flush->export->path);
+        if (error && !flush->error.error)
+                flush->error.error = EIO;
         export_end(flush->export);
         export_unref(flush->export);
 
         if (--stop->n_unflushed == 0)
-                stop_step_done(&stop->waits[STOP_FLUSH]);
+                flushes_done(stop);
 }
 
 static int flush_submit(struct flush *flush)
@@ -171,7 +221,7 @@ static int flush_submit(struct flush *flush)
 static bool is_listed(const struct stop *stop, const struct block_device *bdev)
 {
         for (unsigned int i = 0; i < stop->n_flushes; i++)
-                if (stop->flushes[i].export->legs[stop->flushes[i].leg].spec.bdev == bdev)
+                if (stop->flushes[i].bdev == bdev)
                         return true;
         return false;
 }
@@ -191,6 +241,7 @@ static int list_flushes(struct stop *stop, struct export *export)
                         .stop = stop,
                         .export = export,
                         .leg = i,
+                        .bdev = export->legs[i].spec.bdev,
                 };
         }
         return 0;
@@ -226,7 +277,26 @@ static void stop_flush(struct stop *stop)
                 }
         }
         if (--stop->n_unflushed == 0)
-                stop_step_done(&stop->waits[STOP_FLUSH]);
+                flushes_done(stop);
+}
+
+static void state_written(struct commit *commit, int error)
+{
+        struct stop *stop = container_of(commit, struct stop, commit);
+
+        if (error < 0)
+                stop->status = EXIT_FAILURE;
+        stop_step_done(&stop->waits[STOP_STATE]);
+}
+
+static void stop_state(struct stop *stop)
+{
+        if (!model_can_last(stop->model)) {
+                stop_step_done(&stop->waits[STOP_STATE]);
+                return;
+        }
+        stop->commit.done = state_written;
+        commit_last(stop->model, &stop->commit);
 }
 
 static void stop_clients(struct stop *stop)
@@ -234,6 +304,8 @@ static void stop_clients(struct stop *stop)
         struct model *model = stop->model;
         struct client *client;
 
+        /* Those that linger go from the model, and stay in the file. */
+        commit_freeze(model);
         if (model->n_clients == 0) {
                 stop_step_done(&stop->waits[STOP_CLIENTS]);
                 return;
@@ -261,6 +333,7 @@ int stop_new(sd_event *event, struct model *model, struct server *server, struct
         stop = calloc(1, sizeof(*stop));
         if (!stop)
                 return -ENOMEM;
+        list_init(&stop->commit.link);
         stop->event = sd_event_ref(event);
         stop->model = model;
         stop->server = server;
@@ -289,6 +362,7 @@ struct stop *stop_free(struct stop *stop)
         if (!stop)
                 return NULL;
         stop->model->emptied = NULL;
+        list_unlink(&stop->commit.link);
         sd_event_source_disable_unref(stop->step_limit);
         sd_event_source_disable_unref(stop->limit);
         sd_event_unref(stop->event);

@@ -7,12 +7,13 @@
  *   calls     no more connections and calls; those in progress answer
  *   mount     no more requests are taken from the mount; those in flight finish
  *   flush     every device that exports have written to
+ *   state     what is to last is written: the legs that failed, and the clients that linger
  *   clients   exports go, pages are put, clients are gone
  *
  * Then the main loop ends with status 0, and what is left is to free everything.
  *
  * Calls and requests that do not end, because a device hangs, must not keep us from the flush of
- * the others: these two steps have a limit of their own, after which the stop goes on without them
+ * the others: these steps have a limit of their own, after which the stop goes on without them
  * and will end with status 1. A limit of time rules it all: when it has passed, or somebody is
  * impatient, what was not finished is logged, the mount is detached, and the process ends with
  * status 1.

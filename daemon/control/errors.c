@@ -56,6 +56,7 @@ static const struct {
         [ERROR_NO_SUCH_JOB] = { "io.dmiod.NoSuchJob", { { "job", NUMBER } } },
         [ERROR_NO_SUCH_REQUEST] = { "io.dmiod.NoSuchRequest", { { "id", NUMBER } } },
         [ERROR_PERMISSION_DENIED] = { "io.dmiod.PermissionDenied", { { "reason", TEXT } } },
+        [ERROR_STATE] = { "io.dmiod.StateError", { { "reason", TEXT } } },
 };
 
 json_t *error_new(enum error_id id, const char *text, const char *text2, uint64_t number,
@@ -104,6 +105,21 @@ json_t *error_invalid_memory(const char *format, ...)
         (void)vsnprintf(reason, sizeof(reason), format, arguments);
         va_end(arguments);
         return error_new(ERROR_INVALID_MEMORY, reason, NULL, 0, 0);
+}
+
+json_t *error_state(int error)
+{
+        char reason[128];
+
+        (void)snprintf(reason, sizeof(reason), "what lasts cannot be written: %s",
+                       errno_name(-error));
+        return error_new(ERROR_STATE, reason, NULL, 0, 0);
+}
+
+json_t *error_cannot_linger(void)
+{
+        return error_new(ERROR_STATE, "nothing can linger: the daemon has no state folder", NULL, 0,
+                         0);
 }
 
 json_t *error_internal(int error)

@@ -37,6 +37,7 @@ enum error_id {
         ERROR_NO_SUCH_JOB,
         ERROR_NO_SUCH_REQUEST,
         ERROR_PERMISSION_DENIED,
+        ERROR_STATE,
         _ERROR_MAX,
 };
 
@@ -125,6 +126,10 @@ static inline json_t *error_permission_denied(const char *reason)
 {
         return error_new(ERROR_PERMISSION_DENIED, reason, NULL, 0, 0);
 }
+
+/* What was to last could not be written, @error being a negative errno. And: there is no folder. */
+json_t *error_state(int error);
+json_t *error_cannot_linger(void);
 
 /* Trouble of our own, @error being a negative errno: it is logged, and the peer told little. */
 json_t *error_internal(int error);

@@ -2,10 +2,12 @@
 
 /* Clients and their reservations. */
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "control/call.h"
 #include "control/errors.h"
+#include "control/lasting.h"
 #include "control/methods.h"
 #include "control/retry.h"
 #include "control/varlink.h"
@@ -75,6 +77,49 @@ static bool may_pass(const struct call *call, int outcome, const char *name)
         return false;
 }
 
+static void log_opened(const struct client *client)
+{
+        log_info("Client '%s' is opened by uid %u with %ju pages", client->name,
+                 (unsigned int)client->uid, (uintmax_t)client->pages);
+}
+
+static void open_undone(void *userdata)
+{
+        struct lasting *lasting = userdata;
+        struct call *call = lasting->call;
+        int error = lasting->error;
+
+        lasting_end(lasting);
+        call_answer(call, error == -ENOMEM ? ERROR_NO_MEMORY : error_state(error));
+}
+
+static void open_failed(void *userdata)
+{
+        call_answer(userdata, ERROR_NO_MEMORY);
+}
+
+static void open_written(struct lasting *lasting, int error)
+{
+        struct client *client = lasting->client;
+        struct call *call = lasting->call;
+
+        if (error == 0) {
+                json_t *answer = client_reply(client);
+
+                log_opened(client);
+                lasting_end(lasting);
+                call_answer(call, answer);
+                return;
+        }
+        lasting->error = error;
+        if (client_close(client, open_undone, lasting) == MODEL_OK) {
+                lasting_let_go(lasting);
+                return;
+        }
+        lasting_end(lasting);
+        call_answer(call, error_state(error));
+}
+
 /* Answers the call, unless it is worth while to try again and that is allowed. */
 static bool open_client(struct call *call, bool may_wait)
 {
@@ -82,8 +127,13 @@ static bool open_client(struct call *call, bool may_wait)
         const struct error_subject subject = { .client = arguments->name };
         struct model_refusal refusal = {};
         struct client *client;
+        struct lasting *lasting;
         int r;
 
+        if (arguments->linger && !model_can_last(call->model)) {
+                call_answer(call, error_cannot_linger());
+                return true;
+        }
         r = client_new(call->model, arguments->name, call->peer, (uint64_t)arguments->pages,
                        arguments->linger, arguments->linger ? 0 : call->connection, &client,
                        &refusal);
@@ -93,8 +143,15 @@ static bool open_client(struct call *call, bool may_wait)
                 call_answer(call, error_from_outcome(r, &refusal, &subject));
                 return true;
         }
-        log_info("Client '%s' is opened by uid %u with %ju pages", client->name,
-                 (unsigned int)client->uid, (uintmax_t)client->pages);
+        if (client->linger) {
+                lasting = lasting_new(call, client, NULL, open_written);
+                if (lasting)
+                        lasting_commit(lasting);
+                else
+                        (void)client_close(client, open_failed, call);
+                return true;
+        }
+        log_opened(client);
         call_answer(call, client_reply(client));
         return true;
 }
@@ -134,15 +191,42 @@ static void client_closed(void *userdata)
         call_reply(userdata, json_object());
 }
 
+/* It has gone from what lasts, so it may go. */
+static void close_written(struct lasting *lasting, int error)
+{
+        const struct close_client_arguments *arguments = lasting->call->arguments;
+        struct client *client = lasting->client;
+        struct call *call = lasting->call;
+
+        if (error < 0) {
+                client->leaving = false;
+                call_answer(call, error_state(error));
+        } else if (client_close(client, client_closed, call) != MODEL_OK) {
+                call_answer(call, error_no_such_client(arguments->name));
+        }
+        lasting_end(lasting);
+}
+
 void method_close_client(struct call *call)
 {
         const struct close_client_arguments *arguments = call->arguments;
+        struct lasting *lasting = NULL;
         struct client *client;
         json_t *error;
 
         error = call_find_client(call, arguments->name, &client);
+        if (!error && client->linger && !client->closing && !client->leaving) {
+                lasting = lasting_new(call, client, NULL, close_written);
+                if (!lasting)
+                        error = ERROR_NO_MEMORY;
+        }
+        if (lasting) {
+                client->leaving = true;
+                lasting_commit(lasting);
+                return;
+        }
         /* One that somebody else is closing is as good as gone. */
-        if (!error && client_close(client, client_closed, call) != MODEL_OK)
+        if (!error && (client->leaving || client_close(client, client_closed, call) != MODEL_OK))
                 error = error_no_such_client(arguments->name);
         if (error)
                 call_answer(call, error);
@@ -165,36 +249,104 @@ void method_list_clients(struct call *call)
         call_reply(call, json_pack("{s:o}", "clients", clients));
 }
 
-/* Get and Put: the two of them differ in the function that does it. */
-static void change_pages(struct call *call, bool get)
+static void pages_answer(struct call *call, const struct client *client, int r,
+                         const struct model_refusal *refusal)
 {
         const struct pages_arguments *arguments = call->arguments;
         const struct error_subject subject = { .client = arguments->client,
                                                .pages = (uint64_t)arguments->pages };
+
+        if (r != MODEL_OK)
+                call_answer(call, error_from_outcome(r, refusal, &subject));
+        else
+                call_reply(call, json_pack("{s:I}", "pages", (json_int_t)client->pages));
+}
+
+/* Pages that could not be written down are given back. */
+static void get_written(struct lasting *lasting, int error)
+{
+        struct call *call = lasting->call;
+
+        if (error < 0) {
+                (void)client_put(lasting->client, lasting->pages);
+                call_answer(call, error_state(error));
+        } else {
+                pages_answer(call, lasting->client, MODEL_OK, NULL);
+        }
+        lasting_end(lasting);
+}
+
+void method_get(struct call *call)
+{
+        const struct pages_arguments *arguments = call->arguments;
+        struct lasting *lasting = NULL;
         struct model_refusal refusal = {};
         struct client *client;
         json_t *error;
         int r;
 
         error = call_find_client(call, arguments->client, &client);
+        if (!error && client->linger && !client->closing) {
+                lasting = lasting_new(call, client, NULL, get_written);
+                if (!lasting)
+                        error = ERROR_NO_MEMORY;
+        }
         if (error) {
                 call_answer(call, error);
                 return;
         }
-        r = get ? client_get(client, (uint64_t)arguments->pages, &refusal)
-                : client_put(client, (uint64_t)arguments->pages);
-        if (r != MODEL_OK)
-                call_answer(call, error_from_outcome(r, &refusal, &subject));
-        else
-                call_reply(call, json_pack("{s:I}", "pages", (json_int_t)client->pages));
+        r = client_get(client, (uint64_t)arguments->pages, &refusal);
+        if (lasting && r == MODEL_OK) {
+                lasting->pages = (uint64_t)arguments->pages;
+                lasting_commit(lasting);
+                return;
+        }
+        pages_answer(call, client, r, &refusal);
+        if (lasting)
+                lasting_end(lasting);
 }
 
-void method_get(struct call *call)
+/* Others may want what is put, so that could not be undone: it is put when it is written. */
+static void put_written(struct lasting *lasting, int error)
 {
-        change_pages(call, true);
+        struct client *client = lasting->client;
+        struct call *call = lasting->call;
+
+        client->pages_leaving -= lasting->pages;
+        if (error < 0)
+                call_answer(call, error_state(error));
+        else
+                pages_answer(call, client, client_put(client, lasting->pages), NULL);
+        lasting_end(lasting);
 }
 
 void method_put(struct call *call)
 {
-        change_pages(call, false);
+        const struct pages_arguments *arguments = call->arguments;
+        uint64_t pages = (uint64_t)arguments->pages;
+        struct lasting *lasting;
+        struct client *client;
+        json_t *error;
+
+        error = call_find_client(call, arguments->client, &client);
+        if (error) {
+                call_answer(call, error);
+                return;
+        }
+        if (client->linger && !client->closing && pages > client->pages - client->pages_leaving) {
+                pages_answer(call, client, MODEL_E_NOT_RESERVED, NULL);
+                return;
+        }
+        if (!client->linger || client->closing) {
+                pages_answer(call, client, client_put(client, pages), NULL);
+                return;
+        }
+        lasting = lasting_new(call, client, NULL, put_written);
+        if (!lasting) {
+                call_answer(call, ERROR_NO_MEMORY);
+                return;
+        }
+        lasting->pages = pages;
+        client->pages_leaving += pages;
+        lasting_commit(lasting);
 }

@@ -10,6 +10,7 @@
 
 #include "control/call.h"
 #include "control/errors.h"
+#include "control/lasting.h"
 #include "control/methods.h"
 #include "control/resolve.h"
 #include "control/retry.h"
@@ -54,6 +55,8 @@ struct creation {
         struct client *client;
         struct device_list devices;
         json_t *answer;
+        struct export *export; /* made, if it is to last; a reference */
+        struct commit commit;
 };
 
 static void creation_open(struct worker_job *job)
@@ -96,7 +99,9 @@ static json_t *creation_export(struct creation *creation)
                 legs[i] = (struct leg_spec){ .device = entry->shown ?: entry->name,
                                              .bdev = entry->bdev,
                                              .sector = entry->sector,
-                                             .count = entry->count };
+                                             .count = entry->count,
+                                             .how = entry->how,
+                                             .identity = entry->identity };
         }
         r = export_new(creation->client, arguments->name, legs, devices->n, arguments->read_only,
                        arguments->shared,
@@ -116,7 +121,36 @@ static json_t *creation_export(struct creation *creation)
                 entry->bdev = NULL;
         }
         log_info("Export '%s' of %u legs is made", export->path, export->n_legs);
+        if (export->record.lasts)
+                creation->export = export_ref(export);
         return varlink_reply(json_pack("{s:o}", "export", describe_export(export)));
+}
+
+/* What was not given away is closed again. */
+static void creation_end(void *userdata)
+{
+        struct creation *creation = userdata;
+
+        creation->export = export_unref(creation->export);
+        creation->job = (struct worker_job){ .run = creation_close,
+                                             .done = creation_finish,
+                                             .uid = call_worker_uid(creation->call) };
+        worker_submit(creation->call->model->worker, &creation->job);
+}
+
+static void creation_written(struct commit *commit, int error)
+{
+        struct creation *creation = container_of(commit, struct creation, commit);
+        struct export *export = creation->export;
+
+        if (error < 0) {
+                json_decref(creation->answer);
+                creation->answer = error_state(error);
+        }
+        /* It may have been removed already. */
+        if (error == 0 || !export->client ||
+            export_remove(export, true, creation_end, creation, NULL) != MODEL_OK)
+                creation_end(creation);
 }
 
 static void creation_opened(struct worker_job *job)
@@ -125,11 +159,12 @@ static void creation_opened(struct worker_job *job)
 
         if (!creation->answer)
                 creation->answer = creation_export(creation);
-        /* What was not given away is closed again. */
-        creation->job = (struct worker_job){ .run = creation_close,
-                                             .done = creation_finish,
-                                             .uid = call_worker_uid(creation->call) };
-        worker_submit(creation->call->model->worker, &creation->job);
+        if (creation->export) {
+                creation->commit.done = creation_written;
+                commit_begin(creation->call->model, &creation->commit);
+        } else {
+                creation_end(creation);
+        }
 }
 
 void method_create_export(struct call *call)
@@ -186,7 +221,46 @@ static void export_removed(void *userdata)
         call_reply(userdata, json_object());
 }
 
-/* Find the export and begin to remove it. Returns MODEL_OK, MODEL_E_BUSY or -ENOENT. */
+/* It has gone from what lasts, so it may go. */
+static void removal_written(struct lasting *lasting, int error)
+{
+        const struct remove_export_arguments *arguments = lasting->call->arguments;
+        struct export *export = lasting->export;
+        struct call *call = lasting->call;
+
+        if (error < 0) {
+                if (export->client)
+                        export_stay(export);
+                call_answer(call, error_state(error));
+        } else if (!export->client ||
+                   export_remove(export, true, export_removed, call, NULL) != MODEL_OK) {
+                call_answer(call, error_no_such_export(arguments->client, arguments->name));
+        }
+        lasting_end(lasting);
+}
+
+/* The same for one that lasts. Returns MODEL_OK, MODEL_E_BUSY, MODEL_E_CLOSING or -ENOMEM. */
+static int remove_lasting(struct call *call, struct client *client, struct export *export,
+                          bool force, struct model_refusal *refusal)
+{
+        struct lasting *lasting;
+        int r;
+
+        if (client->closing)
+                return MODEL_E_CLOSING;
+        lasting = lasting_new(call, client, export, removal_written);
+        if (!lasting)
+                return -ENOMEM;
+        r = export_leave(export, force, refusal);
+        if (r == MODEL_OK)
+                lasting_commit(lasting);
+        else
+                lasting_end(lasting);
+        return r;
+}
+
+/* Find the export and begin to remove it. Returns MODEL_OK, with the call answered
+ * later; or another outcome or a negative errno. */
 static int remove_export(struct call *call, struct client *client, struct export **ret,
                          json_t **ret_error)
 {
@@ -197,11 +271,15 @@ static int remove_export(struct call *call, struct client *client, struct export
         struct model_refusal refusal = {};
         int r;
 
-        if (!export) {
+        /* One that somebody else is removing is as good as gone. */
+        if (!export || export->leaving) {
                 *ret_error = error_no_such_export(arguments->client, arguments->name);
                 return -ENOENT;
         }
-        r = export_remove(export, arguments->force, export_removed, call, &refusal);
+        if (export->record.lasts)
+                r = remove_lasting(call, client, export, arguments->force, &refusal);
+        else
+                r = export_remove(export, arguments->force, export_removed, call, &refusal);
         if (r != MODEL_OK)
                 *ret_error = error_from_outcome(r, &refusal, &subject);
         *ret = export;

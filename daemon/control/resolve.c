@@ -66,6 +66,7 @@ static json_t *prepare_device(struct device_list *list, const struct call *call,
                 if (n >= call->descriptors.n)
                         return error_no_such_device(entry->name);
                 entry->fd = call->descriptors.fds[n];
+                entry->how = LEG_BY_DESCRIPTOR;
                 return NULL;
         }
         if (entry->name[0] == '/') {
@@ -80,6 +81,7 @@ static json_t *prepare_device(struct device_list *list, const struct call *call,
                 return error_no_such_device(entry->name);
         if (grant->read_only && list->writes)
                 return error_device(entry->name, EROFS);
+        entry->how = LEG_BY_NAME;
         return prepare_path(list, entry, region, grant->path);
 }
 
@@ -89,7 +91,11 @@ json_t *device_list_prepare(struct device_list *list, const struct call *call,
         const struct region_argument *items = regions->items;
         json_t *error;
 
-        *list = (struct device_list){ .mount = call->model->mount, .writes = writes };
+        *list = (struct device_list){
+                .mount = call->model->mount,
+                .writes = writes,
+                .privileged = call->peer->privileged,
+        };
         if (regions->n < 1 || regions->n > DM_IO_MAX_REGIONS)
                 return error_invalid_parameter("regions", "must be 1 to 64 regions");
 
@@ -116,12 +122,12 @@ json_t *device_list_prepare(struct device_list *list, const struct call *call,
 
 /* Is @fd something that we could and should open? Asks nobody but the kernel. */
 static json_t *check_file(const struct device_list *list, unsigned int region,
-                          const struct device_entry *entry, int fd)
+                          struct device_entry *entry, int fd)
 {
         struct statx stx;
         dev_t device;
 
-        if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &stx) < 0)
+        if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_BTIME, &stx) < 0)
                 return error_device(entry->name, errno);
         device = makedev(stx.stx_dev_major, stx.stx_dev_minor);
         if (list->mount_device != 0 && device == list->mount_device)
@@ -130,6 +136,10 @@ static json_t *check_file(const struct device_list *list, unsigned int region,
                 return error_device(entry->name, EISDIR);
         if (!S_ISREG(stx.stx_mode) && !S_ISBLK(stx.stx_mode))
                 return error_device(entry->name, ENOTBLK);
+        if (S_ISREG(stx.stx_mode) && stx.stx_mask & STATX_BTIME && stx.stx_btime.tv_sec > 0) {
+                entry->identity.born_sec = stx.stx_btime.tv_sec;
+                entry->identity.born_nsec = stx.stx_btime.tv_nsec;
+        }
         return NULL;
 }
 
@@ -164,6 +174,7 @@ static char *descriptor_path(int fd)
 {
         char link[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
         char path[PATH_MAX];
+        json_t *text;
         ssize_t n;
 
         (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
@@ -171,7 +182,10 @@ static char *descriptor_path(int fd)
         if (n <= 0 || path[0] != '/')
                 return NULL;
         path[n] = '\0';
-        return strdup(path);
+        /* It is to be shown, and kept, as JSON. */
+        text = json_string(path);
+        json_decref(text);
+        return text ? strdup(path) : NULL;
 }
 
 static json_t *open_descriptor(struct device_list *list, unsigned int region,
@@ -186,6 +200,8 @@ static json_t *open_descriptor(struct device_list *list, unsigned int region,
         if (r < 0)
                 return open_error(entry, r);
         entry->shown = descriptor_path(entry->fd);
+        if (entry->shown && list->privileged)
+                entry->how = LEG_BY_PATH;
         return NULL;
 }
 
@@ -201,6 +217,9 @@ json_t *device_list_open(struct device_list *list)
                 if (error)
                         return error;
                 dmio_device_info(entry->bdev, &entry->info);
+                entry->identity.id = entry->info.id;
+                entry->identity.block = entry->info.block;
+                entry->identity.capacity = entry->info.capacity;
                 if (list->writes && entry->info.read_only)
                         return error_device(entry->name, EROFS);
         }

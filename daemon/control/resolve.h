@@ -19,6 +19,7 @@
 
 #include "control/call.h"
 #include "control/fields.h"
+#include "model/export.h"
 
 struct region_argument {
         char *device;
@@ -38,12 +39,15 @@ struct device_entry {
         sector_t count;
         struct block_device *bdev;
         struct dmio_device_info info;
+        enum leg_how how; /* this and the next for an export that outlasts the daemon */
+        struct leg_identity identity;
 };
 
 struct device_list {
         const char *mount;  /* the daemon's own */
         dev_t mount_device; /* of it; 0 if unknown */
         bool writes;
+        bool privileged; /* whose descriptors are as good as paths */
         unsigned int n;
         struct device_entry entries[DM_IO_MAX_REGIONS];
 };

@@ -52,6 +52,7 @@ static const struct {
         { "io.dmiod.NoSuchRequest",
           "there is no submitted request {id} whose result is not fetched" },
         { "io.dmiod.PermissionDenied", "permission denied: {reason}" },
+        { "io.dmiod.StateError", "{reason}; nothing has changed" },
         { "org.varlink.service.InterfaceNotFound",
           "the daemon does not know the interface '{interface}'; is it a dmiod?" },
         { "org.varlink.service.MethodNotFound",

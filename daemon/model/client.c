@@ -141,8 +141,10 @@ static int reserve(struct client *client, uint64_t pages, struct model_refusal *
         return MODEL_OK;
 }
 
-int client_new(struct model *model, const char *name, const struct peer *owner, uint64_t pages,
-               bool linger, uint64_t connection, struct client **ret, struct model_refusal *refusal)
+/* Node ids may be 0: the next free ones. */
+static int client_make(struct model *model, const char *name, const struct peer *owner,
+                       uint64_t pages, bool linger, uint64_t connection, node_id_t node,
+                       node_id_t status_node, struct client **ret, struct model_refusal *refusal)
 {
         struct client *client;
         int r;
@@ -160,6 +162,8 @@ int client_new(struct model *model, const char *name, const struct peer *owner, 
                 goto release_client;
         client->linger = linger;
         client->connection = linger ? 0 : connection;
+        client->node.id = node;
+        client->status_node.id = status_node;
 
         r = reserve(client, pages, refusal);
         if (r != 0)
@@ -181,6 +185,19 @@ free_client:
 release_client:
         quota_release(model, owner->uid, QUOTA_CLIENTS, 1);
         return r;
+}
+
+int client_new(struct model *model, const char *name, const struct peer *owner, uint64_t pages,
+               bool linger, uint64_t connection, struct client **ret, struct model_refusal *refusal)
+{
+        return client_make(model, name, owner, pages, linger, connection, 0, 0, ret, refusal);
+}
+
+int client_restore(struct model *model, const char *name, const struct peer *owner, uint64_t pages,
+                   node_id_t node, node_id_t status_node, struct client **ret,
+                   struct model_refusal *refusal)
+{
+        return client_make(model, name, owner, pages, true, 0, node, status_node, ret, refusal);
 }
 
 static void client_destroy_run(struct worker_job *job)

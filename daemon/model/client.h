@@ -49,8 +49,10 @@ struct client {
         bool linger;
         uint64_t connection;     /* which one it ends with; 0 if it lingers */
         bool closing;            /* no new work */
+        bool leaving;            /* is about to be closed, and lasts no longer; main loop */
         struct dm_io_client *io; /* NULL at the very end of a close */
         uint64_t pages;          /* the reservation; main loop */
+        uint64_t pages_leaving;  /* of it, those that are about to be put, and last no longer */
         struct list exports;
         unsigned int n_exports;
         unsigned int n_draining; /* exports that are removed, with something in flight */
@@ -75,6 +77,11 @@ struct client {
 int client_new(struct model *model, const char *name, const struct peer *owner, uint64_t pages,
                bool linger, uint64_t connection, struct client **ret,
                struct model_refusal *refusal);
+
+/* The same for one that lingers and was there before, with the numbers that its files had. */
+int client_restore(struct model *model, const char *name, const struct peer *owner, uint64_t pages,
+                   node_id_t node, node_id_t status_node, struct client **ret,
+                   struct model_refusal *refusal);
 
 /*
  * Begin the end: refuse new work, cancel the jobs, wait for them, for Io calls and for what is in

@@ -19,7 +19,6 @@
 #include <time.h>
 
 #include "log.h"
-#include "model/describe.h"
 #include "model/event.h"
 #include "model/export.h"
 #include "model/quota.h"
@@ -30,7 +29,6 @@
 #define OPEN_CLOSED (1u << 31)
 
 static void export_drained(struct dmio_task *task);
-static void export_tell_errors(struct dmio_task *task);
 
 static struct export *export_free(struct export *export)
 {
@@ -38,6 +36,7 @@ static struct export *export_free(struct export *export)
                 return NULL;
 
         range_lock_deinit(&export->ranges);
+        record_deinit(&export->record);
         for (unsigned int i = 0; export->legs_are_ours && i < export->n_legs; i++)
                 free(export->legs[i].spec.device);
         free(export->grants);
@@ -101,7 +100,7 @@ static int check_own_overlap(const struct leg_spec *legs, unsigned int i,
                              const struct dmio_device_info *infos, struct model_refusal *refusal)
 {
         for (unsigned int j = 0; j < i; j++)
-                if (infos[i].id.device == infos[j].id.device &&
+                if (legs[j].bdev && infos[i].id.device == infos[j].id.device &&
                     infos[i].id.inode == infos[j].id.inode &&
                     ranges_overlap(legs[i].sector, legs[i].count, legs[j].sector, legs[j].count))
                         return refuse_region(refusal, i, "overlaps region %u", j);
@@ -117,13 +116,17 @@ static int check_regions(struct model *model, const struct client *client,
         int r;
 
         for (unsigned int i = 0; i < n_legs; i++) {
-                dmio_device_info(legs[i].bdev, &infos[i]);
+                infos[i] = (struct dmio_device_info){};
+                if (legs[i].bdev)
+                        dmio_device_info(legs[i].bdev, &infos[i]);
                 logical_block = MAX(logical_block, infos[i].logical_block);
         }
 
         for (unsigned int i = 0; i < n_legs; i++) {
                 const struct grant *grant;
 
+                if (!legs[i].bdev)
+                        continue;
                 r = check_region(legs, i, &infos[i], logical_block, read_only, refusal);
                 if (r == MODEL_OK && !read_only)
                         r = check_own_overlap(legs, i, infos, refusal);
@@ -140,6 +143,18 @@ static int check_regions(struct model *model, const struct client *client,
         return MODEL_OK;
 }
 
+int export_name_path(struct export *export)
+{
+        const char *mount = export->model->mount ?: "";
+        char *path;
+
+        if (asprintf(&path, "%s/%s/%s", mount, export->owner->name, export->name) < 0)
+                return -ENOMEM;
+        free(export->path);
+        export->path = path;
+        return 0;
+}
+
 static int export_allocate(struct client *client, const char *name, unsigned int n_legs,
                            struct export **ret)
 {
@@ -151,6 +166,7 @@ static int export_allocate(struct client *client, const char *name, unsigned int
                 return -ENOMEM;
         list_init(&export->link);
         range_lock_init(&export->ranges);
+        record_init(&export->record, client->linger && model_can_last(client->model));
         clock_gettime(CLOCK_REALTIME, &now);
         export->ctime_sec = now.tv_sec;
         export->model = client->model;
@@ -170,13 +186,8 @@ static int export_allocate(struct client *client, const char *name, unsigned int
 
         export->name = strdup(name);
         export->grants = calloc(n_legs, sizeof(*export->grants));
-        if (!export->name || !export->grants)
+        if (!export->name || !export->grants || export_name_path(export) < 0)
                 return -ENOMEM;
-        if (asprintf(&export->path, "%s/%s/%s", client->model->mount ?: "", client->name, name) <
-            0) {
-                export->path = NULL;
-                return -ENOMEM;
-        }
 
         *ret = DMIO_TAKE(export);
         return 0;
@@ -202,7 +213,10 @@ static int export_enter(struct export *export, const struct dmio_device_info *in
                                 .shared = export->shared,
                                 .writable = !export->read_only,
                         };
-                        region_table_add(model, &export->grants[i]);
+                        if (export->legs[i].spec.bdev)
+                                region_table_add(model, &export->grants[i]);
+                        else
+                                list_init(&export->grants[i].link);
                 }
                 list_append(&client->exports, &export->link);
                 client->n_exports++;
@@ -212,9 +226,10 @@ static int export_enter(struct export *export, const struct dmio_device_info *in
         return r;
 }
 
-int export_new(struct client *client, const char *name, struct leg_spec *legs, unsigned int n_legs,
-               bool read_only, bool shared, enum export_cache cache, struct export **ret,
-               struct model_refusal *refusal)
+/* Legs without a device take part in nothing; the caller fails them. */
+static int export_make(struct client *client, const char *name, struct leg_spec *legs,
+                       unsigned int n_legs, bool read_only, bool shared, enum export_cache cache,
+                       node_id_t node, struct export **ret, struct model_refusal *refusal)
 {
         DMIO_CLEANUP(export_freep) struct export *export = NULL;
         struct dmio_device_info infos[DM_IO_MAX_REGIONS];
@@ -242,11 +257,12 @@ int export_new(struct client *client, const char *name, struct leg_spec *legs, u
         export->read_only = read_only;
         export->shared = shared;
         export->cache = cache;
+        export->node.id = node;
         export->sectors = legs[0].count;
         export->logical_block = logical_block;
         for (unsigned int i = 0; i < n_legs; i++) {
                 export->legs[i].spec = legs[i];
-                export->torn_reads |= !infos[i].block;
+                export->torn_reads |= legs[i].bdev && !infos[i].block;
         }
 
         r = quota_charge(model, client->uid, QUOTA_EXPORTS, 1, &limit);
@@ -267,6 +283,26 @@ int export_new(struct client *client, const char *name, struct leg_spec *legs, u
         event_export(EVENT_EXPORT_CREATED, export);
         *ret = DMIO_TAKE(export);
         return MODEL_OK;
+}
+
+int export_new(struct client *client, const char *name, struct leg_spec *legs, unsigned int n_legs,
+               bool read_only, bool shared, enum export_cache cache, struct export **ret,
+               struct model_refusal *refusal)
+{
+        return export_make(client, name, legs, n_legs, read_only, shared, cache, 0, ret, refusal);
+}
+
+int export_restore(struct client *client, const char *name, struct leg_spec *legs,
+                   unsigned int n_legs, bool read_only, bool shared, enum export_cache cache,
+                   node_id_t node, struct export **ret, struct model_refusal *refusal)
+{
+        int r = export_make(client, name, legs, n_legs, read_only, shared, cache, node, ret,
+                            refusal);
+
+        for (unsigned int i = 0; r == MODEL_OK && i < n_legs; i++)
+                if (!legs[i].bdev)
+                        atomic_init(&(*ret)->legs[i].state, LEG_FAILED);
+        return r;
 }
 
 static void close_devices(struct worker_job *job)
@@ -331,18 +367,32 @@ static bool refuse_opens(struct export *export, bool force)
         return true;
 }
 
+int export_leave(struct export *export, bool force, struct model_refusal *refusal)
+{
+        if (!refuse_opens(export, force)) {
+                refusal->client = export->client->name;
+                refusal->export = export->name;
+                refusal->n_open = export_n_open(export);
+                return MODEL_E_BUSY;
+        }
+        export->leaving = true;
+        return MODEL_OK;
+}
+
+void export_stay(struct export *export)
+{
+        export->leaving = false;
+        atomic_fetch_and(&export->n_open, ~OPEN_CLOSED);
+}
+
 int export_remove(struct export *export, bool force, void (*removed)(void *userdata),
                   void *userdata, struct model_refusal *refusal)
 {
         struct model *model = export->model;
         struct client *client = export->client;
 
-        if (!refuse_opens(export, force)) {
-                refusal->client = client->name;
-                refusal->export = export->name;
-                refusal->n_open = export_n_open(export);
+        if (export_leave(export, force, refusal) != MODEL_OK)
                 return MODEL_E_BUSY;
-        }
         export->removed = removed;
         export->removed_userdata = userdata;
 
@@ -415,69 +465,4 @@ void export_close(struct export *export)
 unsigned int export_n_open(const struct export *export)
 {
         return atomic_load_explicit(&export->n_open, memory_order_relaxed) & ~OPEN_CLOSED;
-}
-
-/* An errno and its operation in one word, so that they are of the same error. Never 0. */
-static uint32_t pack_error(enum dm_io_op op, int error)
-{
-        return (uint32_t)op << 16 | (uint32_t)error;
-}
-
-static struct event_leg_error unpack_error(unsigned int leg, uint32_t packed, uint64_t n)
-{
-        return (struct event_leg_error){ .leg = leg,
-                                         .error = (int)(packed & UINT16_MAX),
-                                         .op = (enum dm_io_op)(packed >> 16),
-                                         .n = n };
-}
-
-/*
- * On the main loop, for what queue threads have left in the legs since the last time. However many
- * errors there were, nothing more than that is kept of them, and none goes uncounted. What happens
- * from the first line on posts the task again.
- */
-static void export_tell_errors(struct dmio_task *task)
-{
-        struct export *export = container_of(task, struct export, error_task);
-
-        atomic_store(&export->error_posted, false);
-        for (unsigned int i = 0; i < export->n_legs; i++) {
-                struct leg *leg = &export->legs[i];
-                uint64_t n = atomic_exchange(&leg->untold_errors, 0);
-                uint32_t failure = atomic_exchange(&leg->untold_failure, 0);
-                struct event_leg_error error;
-
-                if (n > 0) {
-                        error = unpack_error(i, atomic_load(&leg->untold_error), n);
-                        event_leg(EVENT_LEG_ERROR, export, &error);
-                }
-                if (failure) {
-                        error = unpack_error(i, failure, 1);
-                        event_leg(EVENT_LEG_FAILED, export, &error);
-                }
-        }
-}
-
-void export_leg_error(struct export *export, unsigned int leg, enum dm_io_op op, int error,
-                      bool fail)
-{
-        struct leg *entry = &export->legs[leg];
-
-        atomic_store_explicit(&entry->last_error, error, memory_order_relaxed);
-        atomic_fetch_add_explicit(&entry->errors, 1, memory_order_relaxed);
-        if (fail && atomic_exchange(&entry->state, LEG_FAILED) != LEG_FAILED) {
-                log_warning("Leg %u of '%s' has failed (%s, %s) and takes part in nothing any more",
-                            leg, export->path, entry->spec.device, errno_name(error));
-                atomic_store(&entry->untold_failure, pack_error(op, error));
-        } else {
-                atomic_store(&entry->untold_error, pack_error(op, error));
-                atomic_fetch_add(&entry->untold_errors, 1);
-        }
-        if (!atomic_exchange(&export->error_posted, true))
-                dmio_queue_post(export->model->queue, &export->error_task);
-}
-
-bool export_error_is_harmless(int error)
-{
-        return error == EOPNOTSUPP || error == EINVAL;
 }

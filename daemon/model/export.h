@@ -21,6 +21,7 @@
 
 #include "model/client.h"
 #include "model/model.h"
+#include "model/record.h"
 #include "mount/range-lock.h"
 #include "worker.h"
 
@@ -39,21 +40,40 @@ enum export_cache {
         EXPORT_CACHE_MAPPED, /* the default: what is mapped and nothing else */
 };
 
+/* How its device was named, and so how it may be found again. */
+enum leg_how {
+        LEG_BY_PATH,       /* or by a descriptor of somebody who might have named the path */
+        LEG_BY_NAME,       /* a name of the configuration */
+        LEG_BY_DESCRIPTOR, /* not at all, unless somebody keeps the descriptor */
+};
+
+/* Which device it is, so that another one in its place is noticed. */
+struct leg_identity {
+        struct dmio_device_id id;
+        bool block;
+        sector_t capacity;
+        int64_t born_sec; /* when the file was made, as far as its file system knows; else 0 */
+        uint32_t born_nsec;
+};
+
 /* One region of a request, opened. */
 struct leg_spec {
         char *device; /* as it was named, for answers */
         struct block_device *bdev;
         sector_t sector;
         sector_t count;
+        enum leg_how how;
+        struct leg_identity identity;
 };
 
 struct leg {
         struct leg_spec spec;
+        bool lasts_active; /* failed for want of all devices: it missed nothing, and may be back */
         _Atomic(enum leg_state) state;
         _Atomic(uint64_t) errors;
         _Atomic(int) last_error; /* positive errno, 0 for none */
 
-        /* Private: what no event has told yet (export_tell_errors() in export.c). */
+        /* Private: what no event has told yet (export_tell_errors()). */
         _Atomic(uint64_t) untold_errors;
         _Atomic(uint32_t) untold_error;
         _Atomic(uint32_t) untold_failure;
@@ -83,7 +103,9 @@ struct export
         _Atomic(unsigned int) n_open;    /* open files; export_n_open() */
         _Atomic(unsigned int) in_flight; /* plus one until it is removed */
         _Atomic(bool) gone;
+        bool leaving; /* main loop: is about to be removed, and lasts no longer */
 
+        struct record record;     /* of failed legs, for the next daemon */
         struct range_lock ranges; /* writes in flight (mount/range-lock.h) */
 
         /*
@@ -117,12 +139,31 @@ int export_new(struct client *client, const char *name, struct leg_spec *legs, u
                struct model_refusal *refusal);
 
 /*
+ * The same for one that was there before, with the number that its file had. A leg may be without a
+ * device; it has failed, and its region is held by nobody. Before anybody can open it.
+ */
+int export_restore(struct client *client, const char *name, struct leg_spec *legs,
+                   unsigned int n_legs, bool read_only, bool shared, enum export_cache cache,
+                   node_id_t node, struct export **ret, struct model_refusal *refusal);
+
+/* Name the file anew, since the mount has a name now. Before anybody can open it. 0 or -ENOMEM. */
+int export_name_path(struct export *export);
+
+/*
  * Take the export out of the model and let what is in flight finish; then call @removed (may be
  * NULL) once, from the main loop, never inside this call. Returns MODEL_OK, or MODEL_E_BUSY if it
  * is open and @force is not given.
  */
 int export_remove(struct export *export, bool force, void (*removed)(void *userdata),
                   void *userdata, struct model_refusal *refusal);
+
+/*
+ * What lasts is written before an export is removed that lasts: export_leave() closes it to opens
+ * and takes it out of what lasts, with the outcomes of export_remove(); export_stay() is for when
+ * that came to nothing. Main loop.
+ */
+int export_leave(struct export *export, bool force, struct model_refusal *refusal);
+void export_stay(struct export *export);
 
 struct export *export_ref(struct export *export);
 
@@ -147,6 +188,12 @@ unsigned int export_n_open(const struct export *export);
  */
 void export_leg_error(struct export *export, unsigned int leg, enum dm_io_op op, int error,
                       bool fail);
+
+/* The function of error_task. */
+void export_tell_errors(struct dmio_task *task);
+
+/* Have the main loop look at what has happened to the legs. Any thread, in the bracket. */
+void export_post_errors(struct export *export);
 
 static inline bool leg_is_active(const struct leg *leg)
 {

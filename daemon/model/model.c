@@ -8,6 +8,7 @@
 
 #include "config.h"
 #include "model/client.h"
+#include "model/export.h"
 #include "model/model.h"
 #include "util/clock.h"
 
@@ -78,6 +79,26 @@ void model_deinit(struct model *model)
         pthread_mutex_destroy(&model->lock);
 }
 
+int model_set_mount(struct model *model, const char *path)
+{
+        char *copy = strdup(path);
+        struct client *client;
+        struct export *export;
+        int r = copy ? 0 : -ENOMEM;
+
+        if (r < 0)
+                return r;
+        pthread_mutex_lock(&model->lock);
+        free(model->mount);
+        model->mount = copy;
+        list_for_each (client, &model->clients, link)
+                list_for_each (export, &client->exports, link)
+                        if (r == 0)
+                                r = export_name_path(export);
+        pthread_mutex_unlock(&model->lock);
+        return r;
+}
+
 void model_set_config(struct model *model, const struct config *config)
 {
         pthread_mutex_lock(&model->lock);
@@ -87,14 +108,15 @@ void model_set_config(struct model *model, const struct config *config)
 
 int model_add_node(struct model *model, struct node *node)
 {
+        bool fresh = node->id == 0;
         int r;
 
-        node->id = model->next_node;
+        if (fresh)
+                node->id = model->next_node;
         r = enter_node(model, node);
-        if (r < 0)
-                return r;
-        model->next_node++;
-        return 0;
+        if (r == 0 && fresh)
+                model->next_node++;
+        return r;
 }
 
 void model_remove_node(struct model *model, struct node *node)

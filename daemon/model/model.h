@@ -24,6 +24,7 @@
 struct client;
 struct config;
 struct export;
+struct keeper;
 struct worker;
 
 /* Numbers of files in the mount. Never used twice, so a stale one cannot mean something else. */
@@ -54,6 +55,7 @@ struct model {
         struct dmio_queue *queue;    /* the main loop's own */
         const struct config *config; /* main loop only; replaced as a whole by a reload */
         struct worker *worker;       /* closes devices */
+        struct keeper *keeper;       /* makes things last (commit.h); NULL: nothing does */
         char *mount;                 /* where the mount is, for paths in answers; may be NULL */
         struct dm_io_client *own_io; /* the mount's own share of the pool; NULL without a mount */
         char *transport;             /* how FUSE is spoken, for Status: "dev-fuse" */
@@ -70,6 +72,7 @@ struct model {
         bool jobs_stopped;     /* those that begin are cancelled at once */
         void *nodes;           /* tsearch(3) tree of struct node by id */
         node_id_t next_node;
+        bool restoring; /* what was granted before is granted again, whatever the limits are now */
         struct node root; /* the two that belong to no client */
         struct node root_status;
 
@@ -88,10 +91,16 @@ int model_init(struct model *model, struct dmio_engine *engine, struct dmio_queu
 /* Every client must be gone. */
 void model_deinit(struct model *model);
 
+/* The mount has a name: exports are named by it. Before anybody can open one. 0 or -ENOMEM. */
+int model_set_mount(struct model *model, const char *path);
+
 /* Replace the configuration; the old one is the caller's again. Main loop. */
 void model_set_config(struct model *model, const struct config *config);
 
-/* Give @node the next free number and enter it. Returns 0 or -ENOMEM. Under the lock. */
+/*
+ * Enter @node, by the number that it has, or the next free one if that is 0. Returns 0 or -ENOMEM.
+ * Under the lock.
+ */
 int model_add_node(struct model *model, struct node *node);
 void model_remove_node(struct model *model, struct node *node);
 

@@ -62,7 +62,8 @@ int quota_charge(struct model *model, uid_t uid, enum quota quota, uint64_t n, u
         limit = *(const uint64_t *)((const char *)model->config + quotas[quota].limit);
 
         /* A reload may have set the limit below what is in use. */
-        if (!peer_from_uid(uid).privileged && (used > limit || n > limit - used)) {
+        if (!model->restoring && !peer_from_uid(uid).privileged &&
+            (used > limit || n > limit - used)) {
                 if (ret_limit)
                         *ret_limit = limit;
                 return 1;

@@ -51,9 +51,33 @@ static struct io_region leg_region(const struct leg *leg, uint64_t offset, uint6
         };
 }
 
+/* A write that relies on a failure that is not written down is no success. What was read is right.
+ */
+static void mirror_recorded(struct dmio_task *task)
+{
+        struct transfer *transfer = container_of(task, struct transfer, mirror.record.task);
+        struct mirror *mirror = &transfer->mirror;
+        int error = mirror->result;
+
+        if (error == 0 && mirror->record.error < 0 && mirror->op != DM_IO_READ)
+                error = -EIO;
+        mirror->then(transfer, error);
+}
+
+/* Nobody hears of anything while a leg's failure is not recorded (model/record.h). */
 static void mirror_finish(struct transfer *transfer, int error)
 {
-        transfer->mirror.then(transfer, error);
+        struct mirror *mirror = &transfer->mirror;
+
+        if (!record_is_pending(&transfer->export->record)) {
+                mirror->then(transfer, error);
+                return;
+        }
+        mirror->result = error;
+        mirror->record.queue = transfer->thread->queue;
+        mirror->record.task.fn = mirror_recorded;
+        if (!record_wait(transfer->export, &mirror->record))
+                mirror->then(transfer, error);
 }
 
 static void read_next(struct transfer *transfer)
@@ -118,6 +142,7 @@ void mirror_read(struct transfer *transfer, uint64_t offset, uint64_t length,
 {
         struct mirror *mirror = &transfer->mirror;
 
+        mirror->op = DM_IO_READ;
         mirror->then = then;
         mirror->pages = pages;
         mirror->offset = offset;

@@ -16,12 +16,17 @@
  * to whoever asked. If other legs took such a write, they get back what the leg that refused it
  * has, so that it was not done at all, and the legs are equal. Only a leg from which that cannot be
  * read fails after all: better none than one that differs.
+ *
+ * Of an export that outlasts the daemon the failure of a leg is written down before anybody hears
+ * of what came of it, be it a read or a write. A write hears of EIO where that cannot be done.
  */
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include <dmio/io.h>
+
+#include "model/record.h"
 
 struct transfer;
 
@@ -44,6 +49,9 @@ struct mirror {
         uint8_t sent[DM_IO_MAX_REGIONS]; /* region -> slot */
         int error[DM_IO_MAX_REGIONS];    /* slot -> positive errno */
         struct dm_io_leg_error leg_errors[DM_IO_MAX_REGIONS]; /* region -> what became of it */
+
+        struct record_wait record; /* for the failure of a leg to be written down */
+        int result;                /* which is the callback's then */
 };
 
 /* Offsets and lengths are in bytes, and whole blocks. The callback may run inside the call. */

@@ -158,7 +158,6 @@ int mount_new(struct model *model, const struct config *config, struct mount **r
 {
         DMIO_CLEANUP(mount_freep) struct mount *mount = NULL;
         DMIO_CLEANUP(freep) char *transport = NULL;
-        DMIO_CLEANUP(freep) char *path = NULL;
         unsigned int n_windows;
         int r;
 
@@ -177,9 +176,12 @@ int mount_new(struct model *model, const struct config *config, struct mount **r
         if (r < 0)
                 return r;
 
-        path = strdup(mount->point.path);
+        /* Exports may be there already, which are named by it. */
+        r = model_set_mount(model, mount->point.path);
+        if (r < 0)
+                return log_error_errno(r, "Cannot mount: %m");
         transport = strdup("dev-fuse");
-        if (!path || !transport)
+        if (!transport)
                 return log_error_errno(-ENOMEM, "Cannot mount: %m");
 
         r = start_first_thread(mount, config);
@@ -192,8 +194,6 @@ int mount_new(struct model *model, const struct config *config, struct mount **r
         /* The threads serve already, and somebody may be reading a .status file. */
         pthread_mutex_lock(&model->lock);
         model->own_io = mount->io;
-        free(model->mount);
-        model->mount = DMIO_TAKE(path);
         free(model->transport);
         model->transport = DMIO_TAKE(transport);
         pthread_mutex_unlock(&model->lock);

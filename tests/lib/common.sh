@@ -314,9 +314,15 @@ dmiod_is_up_or_gone() {
     process_is_gone "$DMIOD_PID" || { [ -S "$CONTROL" ] && dmiod_answers; }
 }
 
-# start_dmiod [OPTION...]: one of our own, everything below $WORK. $WORK/dmiod.conf is its
-# configuration and may be written before.
+# start_dmiod [OPTION...]: one of our own, everything below $WORK, with nothing in its state folder.
+# $WORK/dmiod.conf is its configuration and may be written before.
 start_dmiod() {
+    rm -rf "$STATE"
+    restart_dmiod "$@"
+}
+
+# restart_dmiod [OPTION...]: the same, with what the one before has left in the state folder.
+restart_dmiod() {
     [ -x "$DMIOD" ] || fail "there is no $DMIOD"
     [ -e "$WORK/dmiod.conf" ] || : >"$WORK/dmiod.conf"
     "$DMIOD" --config="$WORK/dmiod.conf" --mount="$MOUNT" --control="$CONTROL" --state="$STATE" \
@@ -324,6 +330,14 @@ start_dmiod() {
     DMIOD_PID=$!
     wait_for 20 dmiod_is_up_or_gone
     ! process_is_gone "$DMIOD_PID" || fail "dmiod has not started"
+}
+
+# kill_dmiod: as a bug or the kernel would.
+kill_dmiod() {
+    kill -9 "$DMIOD_PID"
+    wait_for 20 process_is_gone "$DMIOD_PID"
+    wait "$DMIOD_PID" 2>/dev/null || true
+    DMIOD_PID=
 }
 
 # stop_dmiod: as the service manager does; the exit status is the daemon's.

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * The clients and exports of an earlier daemon, made again before anybody can ask for them.
+ *
+ * A leg comes back if its device is there and is the same one: the same file, or the same block
+ * device, of the same size. Numbers of devices are compared within one boot only; after another one
+ * a block device is what its name says. Paths are opened as the daemon, and names of the
+ * configuration if they are still granted to the owner.
+ *
+ * A leg that does not come back while another one does will miss what is written from now on: it
+ * has failed. If none does, nothing can be missed: the export is there and gives EIO, and lasts
+ * with its legs as they were, so the next start tries again.
+ */
+
+#include "model/model.h"
+#include "state/saved.h"
+
+/*
+ * @same_boot: the numbers of devices mean what they meant. Returns 0; or a negative errno after
+ * logging why, with some clients perhaps made.
+ */
+int restore(struct model *model, const struct saved *saved, bool same_boot);
