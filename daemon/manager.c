@@ -279,6 +279,21 @@ static int take_descriptors(struct manager *manager, int *ret)
         return 0;
 }
 
+/*
+ * A mount that was made for us, and whose descriptor is kept, stays where it is when we end. One
+ * that we cannot serve is given up: whoever starts us next makes another.
+ */
+static int start_mount(struct manager *manager)
+{
+        int fd = descriptor_store_take(&manager->store, DESCRIPTOR_STORE_FUSE);
+        int r;
+
+        r = mount_new(&manager->model, manager->config, fd < 0 ? -EBADF : fd, &manager->mount);
+        if (r < 0 && fd >= 0)
+                (void)descriptor_store_remove(&manager->store, DESCRIPTOR_STORE_FUSE);
+        return r;
+}
+
 static int start_status(struct manager *manager)
 {
         int r;
@@ -321,7 +336,7 @@ int manager_new(const struct options *options, struct config *config, struct man
         if (r >= 0)
                 r = state_new(&manager->model, manager->event, &manager->state);
         if (r >= 0)
-                r = mount_new(&manager->model, manager->config, &manager->mount);
+                r = start_mount(manager);
         if (r >= 0)
                 r = server_new(&manager->model, manager->event, listen_fd, &manager->server);
         if (r >= 0)

@@ -82,17 +82,11 @@ static int is_ours(const char *path)
         return ours;
 }
 
-enum probe {
-        PROBE_DEAD,     /* its daemon is gone */
-        PROBE_SERVED,   /* it answers */
-        PROBE_UNSERVED, /* a daemon has it, or its descriptor is kept, but nobody answers */
-};
-
 /*
  * Ask a mount whether somebody is there, in a child that can be killed: the question itself may
  * wait for ever. A child that not even SIGKILL gets out of it is left to whoever inherits it.
  */
-static enum probe probe(const char *path)
+static enum mount_point_state probe(const char *path)
 {
         struct pollfd poll_fd = { .events = POLLIN };
         int status = 0;
@@ -100,7 +94,7 @@ static enum probe probe(const char *path)
 
         child = fork();
         if (child < 0)
-                return PROBE_UNSERVED;
+                return MOUNT_POINT_UNSERVED;
         if (child == 0) {
                 struct statfs ignored;
 
@@ -114,13 +108,14 @@ static enum probe probe(const char *path)
                         (void)poll(&poll_fd, 1, PROBE_TIMEOUT_MS);
                 (void)close_fd(poll_fd.fd);
                 (void)waitpid(child, NULL, WNOHANG);
-                return PROBE_UNSERVED;
+                return MOUNT_POINT_UNSERVED;
         }
 
         (void)close_fd(poll_fd.fd);
         if (waitpid(child, &status, 0) != child)
-                return PROBE_UNSERVED;
-        return WIFEXITED(status) && WEXITSTATUS(status) == 1 ? PROBE_DEAD : PROBE_SERVED;
+                return MOUNT_POINT_UNSERVED;
+        return WIFEXITED(status) && WEXITSTATUS(status) == 1 ? MOUNT_POINT_DEAD
+                                                             : MOUNT_POINT_SERVED;
 }
 
 static int fusermount_detach(const char *path)
@@ -147,27 +142,36 @@ static int detach(const char *path, bool user)
         return user ? fusermount_detach(path) : -errno;
 }
 
+int mount_point_look(const char *path)
+{
+        int r;
+
+        r = is_ours(path);
+        if (r < 0)
+                return log_error_errno(r, "Cannot read the table of mounts: %m");
+        return r == 0 ? MOUNT_POINT_FREE : (int)probe(path);
+}
+
 static int detach_dead(const char *path, bool user)
 {
         for (int i = 0; i < DEAD_MOUNTS_MAX; i++) {
                 int r;
 
-                r = is_ours(path);
+                r = mount_point_look(path);
                 if (r < 0)
-                        return log_error_errno(r, "Cannot read the table of mounts: %m");
-                if (r == 0)
+                        return r;
+                switch ((enum mount_point_state)r) {
+                case MOUNT_POINT_FREE:
                         return 0;
-
-                switch (probe(path)) {
-                case PROBE_SERVED:
+                case MOUNT_POINT_SERVED:
                         log_error("Another daemon serves %s", path);
                         return -EBUSY;
-                case PROBE_UNSERVED:
+                case MOUNT_POINT_UNSERVED:
                         log_error("%s is mounted, and somebody who does not answer keeps it; "
                                   "unmount it first (umount -l %s)",
                                   path, path);
                         return -EBUSY;
-                case PROBE_DEAD:
+                case MOUNT_POINT_DEAD:
                         break;
                 }
 
@@ -235,6 +239,19 @@ static int make_canonical(const char *path, char **ret)
                 return -errno;
         if (asprintf(ret, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent, name) < 0)
                 return -ENOMEM;
+        return 0;
+}
+
+int mount_point_adopt(struct mount_point *point, const char *path)
+{
+        DMIO_CLEANUP(freep) char *canonical = NULL;
+        int r;
+
+        r = make_canonical(path, &canonical);
+        if (r < 0)
+                return log_error_errno(r, "Cannot use %s as the mount point: %m", path);
+
+        *point = (struct mount_point){ .path = DMIO_TAKE(canonical) };
         return 0;
 }
 

@@ -14,6 +14,13 @@
 /* Most bytes of one READ, as a mount option and in the INIT reply: both must say the same. */
 #define MOUNT_MAX_READ (512 * 1024)
 
+enum mount_point_state {
+        MOUNT_POINT_FREE,     /* nothing of ours on top */
+        MOUNT_POINT_DEAD,     /* its daemon is gone */
+        MOUNT_POINT_SERVED,   /* it answers */
+        MOUNT_POINT_UNSERVED, /* a daemon has it, or its descriptor is kept, but nobody answers */
+};
+
 struct mount_point {
         char *path;    /* canonical */
         bool made;     /* the directory is ours and goes with us */
@@ -26,6 +33,19 @@ struct mount_point {
  * negative errno. All are logged.
  */
 int mount_point_init(struct mount_point *point, const char *path, bool user);
+
+/*
+ * What is at @path, which is canonical: one of enum mount_point_state, or a negative errno, logged.
+ * To wait for an answer takes up to a third of a second.
+ */
+int mount_point_look(const char *path);
+
+/*
+ * For a mount that is there already, and whose descriptor somebody else opened: make @path
+ * canonical and touch nothing. It is not unmounted at the end. Returns 0 or a negative errno,
+ * logged.
+ */
+int mount_point_adopt(struct mount_point *point, const char *path);
 
 /* Unmount what mount_point_attach() mounted, if it is still there. */
 void mount_point_detach(struct mount_point *point);

@@ -78,12 +78,14 @@ static int start_thread(struct queue_thread *thread)
         return r;
 }
 
-static int start_first_thread(struct mount *mount, const struct config *config)
+static int start_first_thread(struct mount *mount, const struct config *config, int fuse_fd)
 {
         struct queue_thread *thread = &mount->threads[0];
         int r;
 
-        if (config->user) {
+        if (fuse_fd >= 0) {
+                r = session_init(&thread->session, thread, fuse_fd);
+        } else if (config->user) {
                 r = session_init_fusermount(&thread->session, thread, mount->point.path);
         } else {
                 r = mount_point_attach(&mount->point);
@@ -154,8 +156,9 @@ static void mount_freep(struct mount **mount)
         *mount = mount_free(*mount);
 }
 
-int mount_new(struct model *model, const struct config *config, struct mount **ret)
+int mount_new(struct model *model, const struct config *config, int fuse_fd_, struct mount **ret)
 {
+        DMIO_CLEANUP(close_fdp) int fuse_fd = fuse_fd_;
         DMIO_CLEANUP(mount_freep) struct mount *mount = NULL;
         DMIO_CLEANUP(freep) char *transport = NULL;
         unsigned int n_windows;
@@ -172,7 +175,8 @@ int mount_new(struct model *model, const struct config *config, struct mount **r
         for (unsigned int i = 0; i < mount->n_threads; i++)
                 mount->threads[i].n_windows = n_windows;
 
-        r = mount_point_init(&mount->point, config->mount, config->user);
+        r = fuse_fd < 0 ? mount_point_init(&mount->point, config->mount, config->user)
+                        : mount_point_adopt(&mount->point, config->mount);
         if (r < 0)
                 return r;
 
@@ -184,7 +188,7 @@ int mount_new(struct model *model, const struct config *config, struct mount **r
         if (!transport)
                 return log_error_errno(-ENOMEM, "Cannot mount: %m");
 
-        r = start_first_thread(mount, config);
+        r = start_first_thread(mount, config, DMIO_TAKE_FD(fuse_fd));
         if (r < 0)
                 return r;
         for (unsigned int i = 1; i < mount->n_threads; i++)

@@ -17,8 +17,11 @@ struct mount;
 /*
  * Mount at config->mount (made if it is not there) and start the queue threads. Returns 0, or a
  * negative errno after logging what failed. Sets model->mount, model->own_io and model->transport.
+ *
+ * @fuse_fd: /dev/fuse of a mount that somebody made there for us, and keeps and ends; it is taken.
+ * Or -EBADF.
  */
-int mount_new(struct model *model, const struct config *config, struct mount **ret);
+int mount_new(struct model *model, const struct config *config, int fuse_fd, struct mount **ret);
 
 /*
  * Take no more requests and let those in flight finish; then call @drained once on the main loop,
