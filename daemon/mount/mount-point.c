@@ -242,6 +242,20 @@ static int make_canonical(const char *path, char **ret)
         return 0;
 }
 
+void mount_point_give_up(const char *path, bool user)
+{
+        DMIO_CLEANUP(freep) char *canonical = NULL;
+        int r;
+
+        r = make_canonical(path, &canonical);
+        if (r == 0)
+                r = is_ours(canonical);
+        if (r > 0)
+                r = detach(canonical, user);
+        if (r < 0)
+                log_warning_errno(r, "Cannot detach the mount at %s: %m", path);
+}
+
 int mount_point_adopt(struct mount_point *point, const char *path)
 {
         DMIO_CLEANUP(freep) char *canonical = NULL;

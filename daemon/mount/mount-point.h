@@ -47,6 +47,9 @@ int mount_point_look(const char *path);
  */
 int mount_point_adopt(struct mount_point *point, const char *path);
 
+/* Detach a mount of ours that nobody will serve, whose descriptor was the caller's. */
+void mount_point_give_up(const char *path, bool user);
+
 /* Unmount what mount_point_attach() mounted, if it is still there. */
 void mount_point_detach(struct mount_point *point);
 

@@ -9,19 +9,26 @@
  * the main loop.
  */
 
+#include <stdbool.h>
+
 #include "config.h"
 #include "model/model.h"
 
+struct descriptor_store;
 struct mount;
 
 /*
  * Mount at config->mount (made if it is not there) and start the queue threads. Returns 0, or a
  * negative errno after logging what failed. Sets model->mount, model->own_io and model->transport.
  *
- * @fuse_fd: /dev/fuse of a mount that somebody made there for us, and keeps and ends; it is taken.
- * Or -EBADF.
+ * If @store has a mount that is kept for us it is gone on with (resume.h), and stays where it is at
+ * the end; one that is made here is kept in @store, if that is there. @store must last.
  */
-int mount_new(struct model *model, const struct config *config, int fuse_fd, struct mount **ret);
+int mount_new(struct model *model, const struct config *config, struct descriptor_store *store,
+              struct mount **ret);
+
+/* True if the mount outlasts the process. */
+bool mount_is_kept(const struct mount *mount);
 
 /*
  * Take no more requests and let those in flight finish; then call @drained once on the main loop,
