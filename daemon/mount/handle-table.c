@@ -214,7 +214,7 @@ struct open_file *handle_table_get(struct handle_table *table, uint64_t fh)
                 return NULL;
 
         file = handle_at(table, index);
-        if (!file || file->generation != fh >> 32)
+        if (!file || atomic_load_explicit(&file->generation, memory_order_relaxed) != fh >> 32)
                 return NULL;
         return file->export || file->text || file->orphaned ? file : NULL;
 }

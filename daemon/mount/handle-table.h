@@ -31,7 +31,7 @@ struct open_file {
         struct export *_Atomic export; /* a reference that counts as open; or */
         char *_Atomic text;
         _Atomic(bool) orphaned;             /* what it showed is not there any more */
-        uint32_t generation;                /* as in the memory file */
+        _Atomic(uint32_t) generation;       /* as in the memory file */
         size_t length;                      /* of text */
         _Atomic(unsigned int) flushes_told; /* of the export's failures; see fsync */
         uint32_t next_free;                 /* while it is in nobody's hands */
