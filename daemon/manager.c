@@ -351,7 +351,7 @@ int manager_new(const struct options *options, struct config *config, struct man
         if (r >= 0)
                 r = start_model(manager);
         if (r >= 0)
-                r = state_new(&manager->model, manager->event, &manager->state);
+                r = state_new(&manager->model, &manager->store, manager->event, &manager->state);
         if (r >= 0)
                 r = mount_new(&manager->model, manager->config, &manager->store, &manager->mount);
         if (r >= 0)

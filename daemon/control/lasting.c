@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "control/errors.h"
 #include "control/lasting.h"
 #include "model/export.h"
 #include "util/cleanup.h"
@@ -13,14 +14,17 @@ static void lasting_written(struct commit *commit, int error)
         lasting->then(lasting, error);
 }
 
-struct lasting *lasting_new(struct call *call, struct client *client, struct export *export,
-                            void (*then)(struct lasting *lasting, int error))
+json_t *lasting_new(struct call *call, struct client *client, struct export *export,
+                    void (*then)(struct lasting *lasting, int error), struct lasting **ret)
 {
-        struct lasting *lasting = calloc(1, sizeof(*lasting));
+        struct lasting *lasting;
 
-        if (!lasting || client_begin_call(client) != MODEL_OK) {
-                free(lasting);
-                return NULL;
+        if (client_begin_call(client) != MODEL_OK)
+                return error_no_such_client(client->name);
+        lasting = malloc(sizeof(*lasting));
+        if (!lasting) {
+                client_end_call(client);
+                return ERROR_NO_MEMORY;
         }
         *lasting = (struct lasting){
                 .commit.done = lasting_written,
@@ -29,7 +33,8 @@ struct lasting *lasting_new(struct call *call, struct client *client, struct exp
                 .export = export ? export_ref(export) : NULL,
                 .then = then,
         };
-        return lasting;
+        *ret = lasting;
+        return NULL;
 }
 
 void lasting_commit(struct lasting *lasting)

@@ -21,9 +21,9 @@ struct lasting {
         void (*then)(struct lasting *lasting, int error);
 };
 
-/* Returns NULL without memory, or if the client is being closed. */
-struct lasting *lasting_new(struct call *call, struct client *client, struct export *export,
-                            void (*then)(struct lasting *lasting, int error));
+/* Returns NULL, or an error: there is no memory, or somebody is closing the client. */
+json_t *lasting_new(struct call *call, struct client *client, struct export *export,
+                    void (*then)(struct lasting *lasting, int error), struct lasting **ret);
 
 /* Write. @lasting may be gone afterwards. */
 void lasting_commit(struct lasting *lasting);

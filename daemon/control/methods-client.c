@@ -58,7 +58,8 @@ struct opening {
 static bool is_about_to_go(const struct call *call, const struct client *client)
 {
         return client->uid == call->peer->uid &&
-               (client->closing || (!client->linger && client->connection != call->connection));
+               (!client_takes_work(client) ||
+                (!client->linger && client->connection != call->connection));
 }
 
 /* Does waiting change @outcome, perhaps? */
@@ -144,11 +145,13 @@ static bool open_client(struct call *call, bool may_wait)
                 return true;
         }
         if (client->linger) {
-                lasting = lasting_new(call, client, NULL, open_written);
-                if (lasting)
+                json_t *error = lasting_new(call, client, NULL, open_written, &lasting);
+
+                if (!error)
                         lasting_commit(lasting);
                 else
                         (void)client_close(client, open_failed, call);
+                json_decref(error);
                 return true;
         }
         log_opened(client);
@@ -215,11 +218,8 @@ void method_close_client(struct call *call)
         json_t *error;
 
         error = call_find_client(call, arguments->name, &client);
-        if (!error && client->linger && !client->closing && !client->leaving) {
-                lasting = lasting_new(call, client, NULL, close_written);
-                if (!lasting)
-                        error = ERROR_NO_MEMORY;
-        }
+        if (!error && client->linger)
+                error = lasting_new(call, client, NULL, close_written, &lasting);
         if (lasting) {
                 client->leaving = true;
                 lasting_commit(lasting);
@@ -286,11 +286,8 @@ void method_get(struct call *call)
         int r;
 
         error = call_find_client(call, arguments->client, &client);
-        if (!error && client->linger && !client->closing) {
-                lasting = lasting_new(call, client, NULL, get_written);
-                if (!lasting)
-                        error = ERROR_NO_MEMORY;
-        }
+        if (!error && client->linger)
+                error = lasting_new(call, client, NULL, get_written, &lasting);
         if (error) {
                 call_answer(call, error);
                 return;
@@ -324,29 +321,23 @@ void method_put(struct call *call)
 {
         const struct pages_arguments *arguments = call->arguments;
         uint64_t pages = (uint64_t)arguments->pages;
-        struct lasting *lasting;
+        struct lasting *lasting = NULL;
         struct client *client;
         json_t *error;
 
         error = call_find_client(call, arguments->client, &client);
+        if (!error && client->linger)
+                error = lasting_new(call, client, NULL, put_written, &lasting);
         if (error) {
                 call_answer(call, error);
-                return;
-        }
-        if (client->linger && !client->closing && pages > client->pages - client->pages_leaving) {
-                pages_answer(call, client, MODEL_E_NOT_RESERVED, NULL);
-                return;
-        }
-        if (!client->linger || client->closing) {
+        } else if (!lasting) {
                 pages_answer(call, client, client_put(client, pages), NULL);
-                return;
+        } else if (pages > client->pages - client->pages_leaving) {
+                pages_answer(call, client, MODEL_E_NOT_RESERVED, NULL);
+                lasting_end(lasting);
+        } else {
+                lasting->pages = pages;
+                client->pages_leaving += pages;
+                lasting_commit(lasting);
         }
-        lasting = lasting_new(call, client, NULL, put_written);
-        if (!lasting) {
-                call_answer(call, ERROR_NO_MEMORY);
-                return;
-        }
-        lasting->pages = pages;
-        client->pages_leaving += pages;
-        lasting_commit(lasting);
 }

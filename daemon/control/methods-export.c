@@ -55,6 +55,8 @@ struct creation {
         struct client *client;
         struct device_list devices;
         json_t *answer;
+        struct keeper *keeper; /* of descriptors; NULL if the client does not last */
+        uint64_t numbers;
         struct export *export; /* made, if it is to last; a reference */
         struct commit commit;
 };
@@ -64,6 +66,8 @@ static void creation_open(struct worker_job *job)
         struct creation *creation = container_of(job, struct creation, job);
 
         creation->answer = device_list_open(&creation->devices);
+        if (!creation->answer && creation->keeper)
+                device_list_keep(&creation->devices, creation->keeper, creation->numbers);
         descriptors_close(&creation->call->descriptors);
 }
 
@@ -101,15 +105,19 @@ static json_t *creation_export(struct creation *creation)
                                              .sector = entry->sector,
                                              .count = entry->count,
                                              .how = entry->how,
-                                             .identity = entry->identity };
+                                             .identity = entry->identity,
+                                             .kept = entry->kept };
         }
         r = export_new(creation->client, arguments->name, legs, devices->n, arguments->read_only,
                        arguments->shared,
                        arguments->cache == FIELD_ABSENT ? EXPORT_CACHE_MAPPED
                                                         : (enum export_cache)arguments->cache,
                        &export, &refusal);
-        if (r != MODEL_OK)
+        if (r != MODEL_OK) {
+                if (creation->keeper)
+                        device_list_forget(devices, creation->keeper);
                 return error_from_outcome(r, &refusal, &subject);
+        }
 
         for (unsigned int i = 0; i < devices->n; i++) {
                 struct device_entry *entry = &devices->entries[i];
@@ -210,6 +218,10 @@ void method_create_export(struct call *call)
 
         creation->call = call;
         creation->client = client;
+        if (client->linger && model_can_last(call->model)) {
+                creation->keeper = call->model->keeper;
+                creation->numbers = keeper_take_numbers(creation->keeper, creation->devices.n);
+        }
         creation->job = (struct worker_job){ .run = creation_open,
                                              .done = creation_opened,
                                              .uid = call_worker_uid(call) };
@@ -239,18 +251,20 @@ static void removal_written(struct lasting *lasting, int error)
         lasting_end(lasting);
 }
 
-/* The same for one that lasts. Returns MODEL_OK, MODEL_E_BUSY, MODEL_E_CLOSING or -ENOMEM. */
+/* The same for one that lasts. Returns MODEL_OK, MODEL_E_BUSY, or a negative errno and the error.
+ */
 static int remove_lasting(struct call *call, struct client *client, struct export *export,
-                          bool force, struct model_refusal *refusal)
+                          bool force, struct model_refusal *refusal, json_t **ret_error)
 {
         struct lasting *lasting;
+        json_t *error;
         int r;
 
-        if (client->closing)
-                return MODEL_E_CLOSING;
-        lasting = lasting_new(call, client, export, removal_written);
-        if (!lasting)
-                return -ENOMEM;
+        error = lasting_new(call, client, export, removal_written, &lasting);
+        if (error) {
+                *ret_error = error;
+                return -ENOENT;
+        }
         r = export_leave(export, force, refusal);
         if (r == MODEL_OK)
                 lasting_commit(lasting);
@@ -277,10 +291,10 @@ static int remove_export(struct call *call, struct client *client, struct export
                 return -ENOENT;
         }
         if (export->record.lasts)
-                r = remove_lasting(call, client, export, arguments->force, &refusal);
+                r = remove_lasting(call, client, export, arguments->force, &refusal, ret_error);
         else
                 r = export_remove(export, arguments->force, export_removed, call, &refusal);
-        if (r != MODEL_OK)
+        if (r > 0)
                 *ret_error = error_from_outcome(r, &refusal, &subject);
         *ret = export;
         return r;

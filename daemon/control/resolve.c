@@ -220,10 +220,37 @@ json_t *device_list_open(struct device_list *list)
                 entry->identity.id = entry->info.id;
                 entry->identity.block = entry->info.block;
                 entry->identity.capacity = entry->info.capacity;
+                if (entry->info.block)
+                        device_serial(entry->info.id.device, entry->identity.serial);
                 if (list->writes && entry->info.read_only)
                         return error_device(entry->name, EROFS);
         }
         return NULL;
+}
+
+/* Regions that name one descriptor have one number. */
+void device_list_keep(struct device_list *list, struct keeper *keeper, uint64_t first)
+{
+        for (unsigned int i = 0; i < list->n; i++) {
+                struct device_entry *entry = &list->entries[i];
+                unsigned int same = 0;
+
+                if (entry->fd < 0)
+                        continue;
+                while (list->entries[same].fd != entry->fd)
+                        same++;
+                if (same < i)
+                        entry->kept = list->entries[same].kept;
+                else if (keeper->class->keep(keeper, first + i, entry->fd) == 0)
+                        entry->kept = first + i;
+        }
+}
+
+void device_list_forget(const struct device_list *list, struct keeper *keeper)
+{
+        for (unsigned int i = 0; i < list->n; i++)
+                if (list->entries[i].kept)
+                        keeper_forget(keeper, list->entries[i].kept);
 }
 
 void device_list_close(struct device_list *list)

@@ -41,6 +41,7 @@ struct device_entry {
         struct dmio_device_info info;
         enum leg_how how; /* this and the next for an export that outlasts the daemon */
         struct leg_identity identity;
+        uint64_t kept;
 };
 
 struct device_list {
@@ -61,6 +62,15 @@ json_t *device_list_prepare(struct device_list *list, const struct call *call,
 
 /* Open all of them; to be called before the call's descriptors are closed. NULL or an error. */
 json_t *device_list_open(struct device_list *list);
+
+/*
+ * Have the descriptors among them kept for the next daemon, by the numbers from @first on. Before
+ * they are closed, on a worker. What cannot be kept is not.
+ */
+void device_list_keep(struct device_list *list, struct keeper *keeper, uint64_t first);
+
+/* They are not wanted after all. */
+void device_list_forget(const struct device_list *list, struct keeper *keeper);
 
 /* Close and free what there is. On a worker, if anything was opened. */
 void device_list_close(struct device_list *list);

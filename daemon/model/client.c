@@ -285,7 +285,7 @@ int client_close(struct client *client, void (*closed)(void *userdata), void *us
 
 int client_begin_call(struct client *client)
 {
-        if (client->closing)
+        if (!client_takes_work(client))
                 return MODEL_E_CLOSING;
         client->n_calls++;
         if (client->model->calls_noted)

@@ -91,6 +91,12 @@ int client_restore(struct model *model, const char *name, const struct peer *own
  */
 int client_close(struct client *client, void (*closed)(void *userdata), void *userdata);
 
+/* False for one that is closed, or is about to be. Main loop. */
+static inline bool client_takes_work(const struct client *client)
+{
+        return !client->closing && !client->leaving;
+}
+
 /* Bracket of an Io call or a job: begin refuses with MODEL_E_CLOSING; end may complete a close.
  * Main loop.
  */

@@ -115,6 +115,20 @@ void keeper_deinit(struct keeper *keeper)
         keeper_tell(keeper, UINT64_MAX, -ESHUTDOWN);
 }
 
+uint64_t keeper_take_numbers(struct keeper *keeper, unsigned int n)
+{
+        uint64_t first = keeper->next_descriptor;
+
+        keeper->next_descriptor += n;
+        return first;
+}
+
+void keeper_forget(struct keeper *keeper, uint64_t number)
+{
+        if (!keeper->frozen && keeper->class->forget)
+                keeper->class->forget(keeper, number);
+}
+
 bool model_can_last(const struct model *model)
 {
         return model->keeper != NULL;
@@ -134,7 +148,7 @@ void commit_begin(struct model *model, struct commit *commit)
 
         assert(keeper);
         if (keeper->closed) {
-                commit->done(commit, 0);
+                commit->done(commit, -ESHUTDOWN);
                 return;
         }
         keeper_enter(keeper, commit);

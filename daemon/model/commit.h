@@ -34,6 +34,11 @@ struct keeper_class {
         json_t *(*describe)(struct keeper *keeper);
         /* Make that last. On the thread. Returns 0 or a negative errno. */
         int (*write)(struct keeper *keeper, const json_t *content);
+        /* Have a descriptor of that number kept for the next daemon; -EOPNOTSUPP if nobody does.
+         * Any thread. */
+        int (*keep)(struct keeper *keeper, uint64_t number, int fd);
+        /* It is not wanted any more. */
+        void (*forget)(struct keeper *keeper, uint64_t number);
 };
 
 /* model->keeper; NULL: nothing lasts. */
@@ -51,6 +56,7 @@ struct keeper {
         int result;
         sd_event_source *later;
         bool failing; /* the latest write failed */
+        uint64_t next_descriptor;
 };
 
 /* Returns 0 or a negative errno. */
@@ -71,7 +77,13 @@ void commit_begin(struct model *model, struct commit *commit);
 /* The same in a while, for what nobody waits for. */
 void commit_later(struct model *model);
 
-/* The last commit, when all is quiet. Those that come later are done at once. */
+/* The first of @n numbers for descriptors, which are never used twice. */
+uint64_t keeper_take_numbers(struct keeper *keeper, unsigned int n);
+
+/* The descriptor that was kept goes with its export, unless that is only taken apart. */
+void keeper_forget(struct keeper *keeper, uint64_t number);
+
+/* The last commit, when all is quiet. Those that come later come to nothing: -ESHUTDOWN. */
 void commit_last(struct model *model, struct commit *commit);
 
 /* What happens to the model from now on is its taking apart, and no write must see it. */

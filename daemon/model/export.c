@@ -240,7 +240,7 @@ static int export_make(struct client *client, const char *name, struct leg_spec 
 
         if (n_legs < 1 || n_legs > DM_IO_MAX_REGIONS)
                 return -EINVAL;
-        if (client->closing)
+        if (!client_takes_work(client))
                 return MODEL_E_CLOSING;
         if (!model_name_is_valid(name))
                 return MODEL_E_NAME;
@@ -305,6 +305,14 @@ int export_restore(struct client *client, const char *name, struct leg_spec *leg
         return r;
 }
 
+/* Several legs may have one. */
+static void forget_descriptors(struct export *export)
+{
+        for (unsigned int i = 0; i < export->n_legs; i++)
+                if (export->legs[i].spec.kept && export->model->keeper)
+                        keeper_forget(export->model->keeper, export->legs[i].spec.kept);
+}
+
 static void close_devices(struct worker_job *job)
 {
         struct export *export = container_of(job, struct export, close_job);
@@ -328,6 +336,7 @@ static void export_closed(struct worker_job *job)
                 list_unlink(&export->grants[i].link);
         pthread_mutex_unlock(&export->model->lock);
 
+        forget_descriptors(export);
         quota_release(export->model, export->uid, QUOTA_EXPORTS, 1);
         event_export(EVENT_EXPORT_REMOVED, export);
         export->owner = NULL;

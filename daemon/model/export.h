@@ -19,6 +19,7 @@
 
 #include <dmio/io.h>
 
+#include "device-serial.h"
 #include "model/client.h"
 #include "model/model.h"
 #include "model/record.h"
@@ -54,6 +55,7 @@ struct leg_identity {
         sector_t capacity;
         int64_t born_sec; /* when the file was made, as far as its file system knows; else 0 */
         uint32_t born_nsec;
+        char serial[DEVICE_SERIAL_SIZE]; /* of a block device; "" if that is not known */
 };
 
 /* One region of a request, opened. */
@@ -64,6 +66,7 @@ struct leg_spec {
         sector_t count;
         enum leg_how how;
         struct leg_identity identity;
+        uint64_t kept; /* the number of the descriptor that is kept for it (commit.h); 0: none is */
 };
 
 struct leg {

@@ -239,7 +239,7 @@ int job_start(struct client *client, const struct job_spec *spec, struct job **r
         int r;
 
         assert(spec->n_dests >= 1 && spec->n_dests <= DM_KCOPYD_MAX_REGIONS);
-        if (client->closing)
+        if (!client_takes_work(client))
                 return MODEL_E_CLOSING;
         job = calloc(1, sizeof(*job));
         if (!job)

@@ -14,7 +14,7 @@ int request_new(struct client *client, struct request **ret, struct model_refusa
         uint64_t limit;
         int r;
 
-        if (client->closing)
+        if (!client_takes_work(client))
                 return MODEL_E_CLOSING;
         r = quota_charge(model, client->uid, QUOTA_REQUESTS, 1, &limit);
         if (r > 0) {

@@ -9,11 +9,16 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "state/folder.h"
 #include "util/cleanup.h"
 #include "util/macros.h"
+
+/* Two seconds. */
+#define LOCK_TRIES 200
+#define LOCK_PAUSE_NSEC 10000000
 
 #define READ_STEP ((size_t)64 * 1024)
 
@@ -80,9 +85,42 @@ static int sync_parent(int fd)
         return parent < 0 || fsync(parent) < 0 ? -errno : 0;
 }
 
+/* With those above it, which a user who is new here may not have. Was it made? */
+static int make_folder(const char *path, bool *ret_made)
+{
+        DMIO_CLEANUP(freep) char *copy = strdup(path);
+
+        if (!copy)
+                return -ENOMEM;
+        for (char *slash = strchr(copy + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+                *slash = '\0';
+                if (mkdir(copy, 0700) < 0 && errno != EEXIST)
+                        return -errno;
+                *slash = '/';
+        }
+        *ret_made = mkdir(path, 0700) == 0;
+        return *ret_made || errno == EEXIST ? 0 : -errno;
+}
+
+/* A process that was killed has it until the kernel is done with the last of its threads. */
+static int lock(int fd)
+{
+        const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NSEC };
+
+        for (unsigned int i = 0; i < LOCK_TRIES; i++) {
+                if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+                        return 0;
+                if (errno != EWOULDBLOCK)
+                        return -errno;
+                (void)nanosleep(&pause, NULL);
+        }
+        errno = EWOULDBLOCK;
+        return -EWOULDBLOCK;
+}
+
 int folder_open(struct folder *folder, const char *path)
 {
-        bool made;
+        bool made = false;
         int r;
 
         *folder = FOLDER_NULL;
@@ -90,9 +128,11 @@ int folder_open(struct folder *folder, const char *path)
         if (!folder->path)
                 return -ENOMEM;
 
-        made = mkdir(path, 0700) == 0;
-        if (!made && errno != EEXIST)
-                goto fail;
+        r = make_folder(path, &made);
+        if (r < 0) {
+                folder_close(folder);
+                return r;
+        }
         folder->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (folder->fd < 0 || (made && sync_parent(folder->fd) < 0))
                 goto fail;
@@ -100,7 +140,7 @@ int folder_open(struct folder *folder, const char *path)
                 openat(folder->fd, FOLDER_LOCK, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (folder->lock_fd < 0)
                 goto fail;
-        if (flock(folder->lock_fd, LOCK_EX | LOCK_NB) < 0)
+        if (lock(folder->lock_fd) < 0)
                 goto fail;
         return 0;
 

@@ -23,8 +23,10 @@ struct restoration {
         const struct saved_client *client;
         const struct saved_export *saved;
         const struct peer *owner;
+        struct descriptor_store *store;
         bool same_boot;
         struct leg_spec legs[DM_IO_MAX_REGIONS];
+        int fds[DM_IO_MAX_REGIONS]; /* of those that were kept */
 };
 
 static const struct saved_leg *saved_leg(const struct restoration *restoration, unsigned int i)
@@ -52,6 +54,7 @@ static int spec_init(struct leg_spec *spec, const struct saved_leg *saved, bool 
                 .sector = (sector_t)saved->sector,
                 .count = (sector_t)saved->count,
                 .how = (enum leg_how)saved->how,
+                .kept = (uint64_t)saved->kept,
                 .identity = {
                         .id.inode = (ino_t)strtoull(saved->inode, NULL, 10),
                         .block = saved->block,
@@ -60,10 +63,33 @@ static int spec_init(struct leg_spec *spec, const struct saved_leg *saved, bool 
                         .born_nsec = (uint32_t)saved->born_nsec,
                 },
         };
+        (void)snprintf(spec->identity.serial, sizeof(spec->identity.serial), "%s", saved->serial);
         if (same_boot)
                 spec->identity.id.device =
                         makedev((unsigned int)saved->major, (unsigned int)saved->minor);
         return spec->device ? 0 : -ENOMEM;
+}
+
+void restore_name(uint64_t number, char ret[static RESTORE_NAME_SIZE])
+{
+        (void)snprintf(ret, RESTORE_NAME_SIZE, DESCRIPTOR_STORE_DEVICE_PREFIX "%ju",
+                       (uintmax_t)number);
+}
+
+/* The descriptor that was kept for a leg, or negative. Several legs may have one. */
+static int find_descriptor(struct restoration *restoration, unsigned int i)
+{
+        uint64_t number = restoration->legs[i].kept;
+        char name[RESTORE_NAME_SIZE];
+
+        if (number == 0)
+                return -ENOENT;
+        for (unsigned int j = 0; j < i; j++)
+                if (restoration->legs[j].kept == number && restoration->fds[j] >= 0)
+                        return restoration->fds[j];
+        restore_name(number, name);
+        restoration->fds[i] = descriptor_store_take(restoration->store, name);
+        return restoration->fds[i];
 }
 
 /* What to open for a leg, or NULL and why not. */
@@ -107,6 +133,8 @@ static const char *find_difference(const struct leg_identity *was, const struct 
                 return "it is a device of another kind";
         if (was->id.device != 0 && was->id.device != is->id.device)
                 return was->block ? "it is another device" : "it lies on another file system";
+        if (was->serial[0] && strcmp(was->serial, is->serial) != 0)
+                return "it is another device";
         if (was->id.inode != is->id.inode ||
             (was->born_sec != 0 && is->born_sec != 0 &&
              (was->born_sec != is->born_sec || was->born_nsec != is->born_nsec)))
@@ -133,12 +161,14 @@ static void open_leg(struct restoration *restoration, unsigned int i)
 {
         struct leg_spec *spec = &restoration->legs[i];
         DMIO_CLEANUP(freep) struct device_list *list = NULL;
+        int fd = find_descriptor(restoration, i);
         const char *reason = NULL;
-        const char *path;
+        const char *path = NULL;
         json_t *error;
 
-        path = find_path(restoration, spec, &reason);
-        list = path ? calloc(1, sizeof(*list)) : NULL;
+        if (fd < 0)
+                path = find_path(restoration, spec, &reason);
+        list = path || fd >= 0 ? calloc(1, sizeof(*list)) : NULL;
         if (!list) {
                 log_missing(restoration, i, reason ?: "out of memory");
                 return;
@@ -149,13 +179,13 @@ static void open_leg(struct restoration *restoration, unsigned int i)
         list->n = 1;
         list->entries[0] = (struct device_entry){
                 .name = strdup(spec->device),
-                .path = strdup(path),
-                .fd = -EBADF,
+                .path = path ? strdup(path) : NULL,
+                .fd = fd,
                 .how = spec->how,
                 .flags = list->writes ? 0 : DMIO_DEVICE_READ_ONLY,
         };
-        error = list->entries[0].name && list->entries[0].path ? device_list_open(list)
-                                                               : ERROR_NO_MEMORY;
+        error = list->entries[0].name && (fd >= 0 || list->entries[0].path) ? device_list_open(list)
+                                                                            : ERROR_NO_MEMORY;
         if (error) {
                 log_refusal(restoration, i, error);
                 json_decref(error);
@@ -238,6 +268,8 @@ static int restore_export(struct restoration *restoration, struct client *client
         int r = 0;
 
         memset(restoration->legs, 0, sizeof(restoration->legs));
+        for (unsigned int i = 0; i < n_legs; i++)
+                restoration->fds[i] = -EBADF;
         for (unsigned int i = 0; r == 0 && i < n_legs; i++) {
                 r = spec_init(&restoration->legs[i], saved_leg(restoration, i),
                               restoration->same_boot);
@@ -246,8 +278,11 @@ static int restore_export(struct restoration *restoration, struct client *client
         }
         if (r == 0)
                 r = make_export(restoration, client, n_legs);
-        for (unsigned int i = 0; r < 0 && i < n_legs; i++)
-                spec_deinit(&restoration->legs[i]);
+        for (unsigned int i = 0; i < n_legs; i++) {
+                close_fd(restoration->fds[i]);
+                if (r < 0)
+                        spec_deinit(&restoration->legs[i]);
+        }
         return r;
 }
 
@@ -269,7 +304,8 @@ static int restore_client(struct model *model, const struct saved_client *saved,
         return r > 0 ? -EINVAL : r;
 }
 
-int restore(struct model *model, const struct saved *saved, bool same_boot)
+int restore(struct model *model, struct descriptor_store *store, const struct saved *saved,
+            bool same_boot)
 {
         const struct saved_client *clients = saved->clients.items;
         DMIO_CLEANUP(freep) struct restoration *restoration = NULL;
@@ -289,6 +325,7 @@ int restore(struct model *model, const struct saved *saved, bool same_boot)
                         .model = model,
                         .client = &clients[i],
                         .owner = &owner,
+                        .store = store,
                         .same_boot = same_boot,
                 };
                 r = peer_from_user((uid_t)clients[i].uid, (gid_t)clients[i].gid, &owner);

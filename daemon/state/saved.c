@@ -64,6 +64,8 @@ static const struct field leg_fields[] = {
         INT(struct saved_leg, capacity, INT64_MAX),
         INT(struct saved_leg, born_sec, INT64_MAX),
         INT(struct saved_leg, born_nsec, NSEC_MAX),
+        STRING(struct saved_leg, serial),
+        INT(struct saved_leg, kept, INT64_MAX),
         FIELD_END,
 };
 
@@ -109,14 +111,15 @@ static json_t *describe_leg(const struct leg *leg)
 
         (void)snprintf(inode, sizeof(inode), "%ju", (uintmax_t)identity->id.inode);
         return json_pack(
-                "{ss ss ss so so so si sb so so ss so so so}", "device", leg->spec.device, "how",
-                how_names[leg->spec.how], "state", state_names[active ? LEG_ACTIVE : LEG_FAILED],
-                "sector", integer(leg->spec.sector), "count", integer(leg->spec.count), "errors",
-                integer(atomic_load(&leg->errors)), "last_error", atomic_load(&leg->last_error),
-                "block", (int)identity->block, "major", integer(major(identity->id.device)),
-                "minor", integer(minor(identity->id.device)), "inode", inode, "capacity",
-                integer(identity->capacity), "born_sec", integer(identity->born_sec), "born_nsec",
-                integer(identity->born_nsec));
+                "{ss ss ss so so so si sb so so ss so so so ss so}", "device", leg->spec.device,
+                "how", how_names[leg->spec.how], "state",
+                state_names[active ? LEG_ACTIVE : LEG_FAILED], "sector", integer(leg->spec.sector),
+                "count", integer(leg->spec.count), "errors", integer(atomic_load(&leg->errors)),
+                "last_error", atomic_load(&leg->last_error), "block", (int)identity->block, "major",
+                integer(major(identity->id.device)), "minor", integer(minor(identity->id.device)),
+                "inode", inode, "capacity", integer(identity->capacity), "born_sec",
+                integer(identity->born_sec), "born_nsec", integer(identity->born_nsec), "serial",
+                identity->serial, "kept", integer(leg->spec.kept));
 }
 
 /* What is added is NULL if there was no memory for it, and so becomes the whole. */
@@ -192,6 +195,8 @@ static int check_leg(const struct saved_export *export, size_t i, const char *wh
         if (leg->inode[0] == '\0' || strlen(leg->inode) > 20 ||
             leg->inode[strspn(leg->inode, "0123456789")])
                 return reject(ret_message, "%s.legs[%zu].inode is not a number", where, i);
+        if (strlen(leg->serial) >= DEVICE_SERIAL_SIZE)
+                return reject(ret_message, "%s.legs[%zu].serial is too long", where, i);
         if (leg->how != LEG_BY_DESCRIPTOR && leg->device[0] == '\0')
                 return reject(ret_message, "%s.legs[%zu].device is empty", where, i);
         return 0;

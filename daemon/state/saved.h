@@ -35,6 +35,8 @@ struct saved_leg {
         int64_t capacity;
         int64_t born_sec;
         int64_t born_nsec;
+        char *serial;
+        int64_t kept;
 };
 
 struct saved_export {

@@ -22,6 +22,7 @@
 struct state {
         struct keeper keeper;
         struct model *model;
+        struct descriptor_store *store;
         struct folder folder;
         char boot[BOOT_ID_SIZE];
         uint64_t epoch;
@@ -51,9 +52,29 @@ static int state_write(struct keeper *keeper, const json_t *content)
         return text ? folder_write(&state->folder, text, length) : -ENOMEM;
 }
 
+static int state_keep(struct keeper *keeper, uint64_t number, int fd)
+{
+        struct state *state = container_of(keeper, struct state, keeper);
+        char name[RESTORE_NAME_SIZE];
+
+        restore_name(number, name);
+        return descriptor_store_push(state->store, name, fd);
+}
+
+static void state_forget(struct keeper *keeper, uint64_t number)
+{
+        struct state *state = container_of(keeper, struct state, keeper);
+        char name[RESTORE_NAME_SIZE];
+
+        restore_name(number, name);
+        (void)descriptor_store_remove(state->store, name);
+}
+
 static const struct keeper_class state_keeper = {
         .describe = state_describe,
         .write = state_write,
+        .keep = state_keep,
+        .forget = state_forget,
 };
 
 /* Where it cannot be told, each start counts as another boot. */
@@ -162,12 +183,15 @@ static int state_restore(struct state *state, const json_t *content, const struc
                 return log_error_errno(r, "Cannot start a thread for what lasts: %m");
         model->keeper = &state->keeper;
         model->next_node = (node_id_t)state->epoch << SAVED_EPOCH_SHIFT;
+        state->keeper.next_descriptor = state->epoch << SAVED_EPOCH_SHIFT;
 
-        r = restore(model, saved, strcmp(saved->boot, state->boot) == 0 && saved->boot[0]);
+        r = restore(model, state->store, saved,
+                    strcmp(saved->boot, state->boot) == 0 && saved->boot[0]);
         return r < 0 ? r : state_update(state, content);
 }
 
-int state_new(struct model *model, sd_event *event, struct state **ret)
+int state_new(struct model *model, struct descriptor_store *store, sd_event *event,
+              struct state **ret)
 {
         struct saved saved = {};
         struct state *state;
@@ -179,6 +203,7 @@ int state_new(struct model *model, sd_event *event, struct state **ret)
         if (!state)
                 return log_error_errno(-ENOMEM, "Cannot start: %m");
         state->model = model;
+        state->store = store;
         read_boot_id(state->boot);
         if (!state_open(state, model->config->state)) {
                 free(state);

@@ -15,15 +15,18 @@
 
 #include <systemd/sd-event.h>
 
+#include "descriptor-store.h"
 #include "model/model.h"
 
 struct state;
 
 /*
- * By model->config. Before the mount and the control socket. Returns 0, with NULL in *@ret if there
+ * By model->config; with @store, which must outlast it, for the descriptors of devices. Before the
+ * mount and the control socket. Returns 0, with NULL in *@ret if there
  * is no folder; or a negative errno after logging why, with some clients perhaps made.
  */
-int state_new(struct model *model, sd_event *event, struct state **ret);
+int state_new(struct model *model, struct descriptor_store *store, sd_event *event,
+              struct state **ret);
 
 /* Nothing of the model is written from here on. Returns NULL. */
 struct state *state_free(struct state *state);

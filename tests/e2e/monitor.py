@@ -161,7 +161,8 @@ if shutil.which('nbdfuse') and shutil.which('nbdkit'):
     try:
         wait_for('the bad device', lambda: os.path.exists(folder + '/disk'))
         bad = region(folder + '/disk', 16, 512)
-        control.call('OpenClient', {'name': 'bob', 'pages': 64, 'linger': True})
+        # Not one that lasts: its removals would wait for the disk, with reads going on meanwhile.
+        control.call('OpenClient', {'name': 'bob', 'pages': 64})
         file = control.call('CreateExport', {'client': 'bob', 'name': 'vol', 'regions': [
             bad, region(a, 0, 512)]})['export']['path']
         monitor.expect('client-opened')
@@ -372,7 +373,7 @@ CONTROL = os.path.join(WORK, 'control2')
 log = open(os.path.join(WORK, 'dmiod2.log'), 'w')
 daemon = subprocess.Popen([BUILD + '/daemon/dmiod', '--config=' + WORK + '/dmiod.conf',
                            '--mount=' + WORK + '/mnt2', '--control=' + CONTROL,
-                           '--state=' + WORK + '/state2'], stdout=log, stderr=log)
+                           '--state=' + os.environ['DMIO_STATE'] + '2'], stdout=log, stderr=log)
 
 
 def is_up():

@@ -27,6 +27,11 @@ chmod 711 "$WORK"
 MOUNT=$WORK/mnt
 CONTROL=$WORK/control
 STATE=$WORK/state
+# In memory where there is some: tests make thousands of changes that last.
+if [ -d /dev/shm ] && [ -w /dev/shm ]; then
+    STATE=$(mktemp -d "/dev/shm/dmio-test.XXXXXX")/state
+    STATE_FOLDER=${STATE%/state}
+fi
 DMIOD_PID=
 
 # --- reporting
@@ -192,7 +197,7 @@ cleanup() {
         echo "not ok - the sanitizer complains about dmiod"
         status=1
     fi
-    [ -n "${DMIO_KEEP:-}" ] || rm -rf --one-file-system "$WORK"
+    [ -n "${DMIO_KEEP:-}" ] || rm -rf --one-file-system "$WORK" ${STATE_FOLDER:+"$STATE_FOLDER"}
     exit "$status"
 }
 trap cleanup EXIT
@@ -335,6 +340,11 @@ restart_dmiod() {
 # kill_dmiod: as a bug or the kernel would.
 kill_dmiod() {
     kill -9 "$DMIOD_PID"
+    dmiod_dies
+}
+
+# dmiod_dies: it is being killed, or kills itself.
+dmiod_dies() {
     wait_for 20 process_is_gone "$DMIOD_PID"
     wait "$DMIOD_PID" 2>/dev/null || true
     DMIOD_PID=

@@ -13,7 +13,8 @@ if [ -f "${1%.py}.conf" ]; then
 fi
 start_dmiod
 status=0
-DMIO_CONTROL=$CONTROL DMIO_MOUNT=$MOUNT DMIO_WORK=$WORK DMIO_PID=$DMIOD_PID python3 "$@" || status=$?
+DMIO_CONTROL=$CONTROL DMIO_MOUNT=$MOUNT DMIO_WORK=$WORK DMIO_PID=$DMIOD_PID \
+    DMIO_STATE=$STATE python3 "$@" || status=$?
 [ "$status" != 77 ] || exit 77
 [ "$status" = 0 ] || fail "$1 ended with status $status"
 expect "the daemon still answers" dmiod_answers
