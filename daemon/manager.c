@@ -17,11 +17,13 @@
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
+#include "control/mount-guard.h"
 #include "control/server.h"
 #include "descriptor-store.h"
 #include "log.h"
 #include "loop.h"
 #include "manager.h"
+#include "memory-pressure.h"
 #include "model/client.h"
 #include "model/commit.h"
 #include "model/event.h"
@@ -32,6 +34,7 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/macros.h"
+#include "watchdog.h"
 #include "worker.h"
 
 #define STATUS_USEC UINT64_C(1000000)
@@ -52,6 +55,7 @@ struct manager {
         struct mount *mount;
         struct server *server;
         struct stop *stop;
+        struct watchdog *watchdog;
         sd_event_source *status_timer;
         char status[128]; /* as the service manager knows it */
 };
@@ -179,6 +183,7 @@ static int prepare_process(void)
         sigset_t signals;
 
         prepare_heap();
+        memory_pressure_prepare();
         (void)umask(077);
         (void)signal(SIGPIPE, SIG_IGN);
         (void)signal(SIGXFSZ, SIG_IGN);
@@ -195,6 +200,21 @@ static int prepare_process(void)
                 limit.rlim_cur = limit.rlim_max;
                 (void)setrlimit(raised[i], &limit);
         }
+        return 0;
+}
+
+/* What we open by ourselves must not lie where we are the ones who answer. */
+static int check_paths(const struct config *config)
+{
+        const struct {
+                const char *key;
+                const char *path;
+        } paths[] = { { "control", config->control }, { "state", config->state } };
+
+        for (size_t i = 0; i < ARRAY_SIZE(paths); i++)
+                if (mount_guard_has_path(config->mount, paths[i].path))
+                        return log_error_errno(-EINVAL, "%s = %s lies in our own mount, %s",
+                                               paths[i].key, paths[i].path, config->mount);
         return 0;
 }
 
@@ -217,9 +237,6 @@ static int start_event(struct manager *manager)
         if (r < 0)
                 return log_error_errno(r, "Cannot set up the main loop: %m");
 
-        r = sd_event_set_watchdog(manager->event, true);
-        if (r < 0)
-                return log_error_errno(r, "Cannot set up the watchdog: %m");
         return 0;
 }
 
@@ -308,6 +325,16 @@ static int take_descriptors(struct manager *manager, int *ret)
         return 0;
 }
 
+static int start_watchdog(struct manager *manager)
+{
+        int r;
+
+        r = watchdog_new(manager->event, &manager->watchdog);
+        if (r >= 0)
+                r = mount_watch(manager->mount, manager->watchdog);
+        return r < 0 ? log_error_errno(r, "Cannot set up the watchdog: %m") : 0;
+}
+
 static int start_status(struct manager *manager)
 {
         int r;
@@ -339,7 +366,9 @@ int manager_new(const struct options *options, struct config *config, struct man
         manager->options = options;
         manager->config = config;
 
-        r = prepare_process();
+        r = check_paths(config);
+        if (r >= 0)
+                r = prepare_process();
         if (r >= 0)
                 r = take_descriptors(manager, &listen_fd);
         if (r >= 0)
@@ -356,6 +385,8 @@ int manager_new(const struct options *options, struct config *config, struct man
                 r = mount_new(&manager->model, manager->config, &manager->store, &manager->mount);
         if (r >= 0)
                 descriptor_store_drop(&manager->store);
+        if (r >= 0)
+                r = start_watchdog(manager);
         if (r >= 0)
                 r = server_new(&manager->model, manager->event, listen_fd, &manager->server);
         if (r >= 0)
@@ -411,6 +442,7 @@ struct manager *manager_free(struct manager *manager)
                 drop_clients(manager);
         stop_free(manager->stop);
         mount_free(manager->mount);
+        watchdog_free(manager->watchdog);
         server_free(manager->server);
         if (manager->queue)
                 loop_finish(manager->queue);

@@ -2,11 +2,9 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,6 +14,7 @@
 #include "model/commit.h"
 #include "model/export.h"
 #include "model/job.h"
+#include "mount/fusermount.h"
 #include "stop.h"
 #include "util/cleanup.h"
 
@@ -28,8 +27,6 @@
 #define STOP_STATE_LIMIT_SEC 5
 
 #define USEC_PER_SEC UINT64_C(1000000)
-
-extern char **environ;
 
 /* One device that is flushed, through the client of the first export that uses it. */
 struct flush {
@@ -374,13 +371,10 @@ struct stop *stop_free(struct stop *stop)
 /* Open files get ENOTCONN once the process is gone; without this the mount would stay as well. */
 static void detach_mount(const char *path, bool user)
 {
-        char *const arguments[] = { "fusermount3", "-u", "-z", "--", (char *)path, NULL };
-        pid_t pid;
-
         if (!user)
                 (void)umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW);
-        else if (posix_spawnp(&pid, arguments[0], NULL, NULL, arguments, environ) == 0)
-                (void)waitpid(pid, NULL, 0);
+        else
+                (void)fusermount_detach(path);
 }
 
 void stop_now(struct stop *stop)

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sysmacros.h>
 
 #include "control/mount-guard.h"
 #include "util/cleanup.h"
@@ -54,53 +52,4 @@ bool mount_guard_has_path(const char *mount, const char *path)
                 return true; /* rather refuse */
         n = strlen(folder);
         return strncmp(file, folder, n) == 0 && (file[n] == '\0' || file[n] == '/');
-}
-
-/* mountinfo writes blanks and the like as three octal digits behind a backslash. */
-static void unescape(char *text)
-{
-        char *out = text;
-
-        for (; *text; text++, out++) {
-                if (text[0] == '\\' && text[1] >= '0' && text[1] <= '3' && text[2] >= '0' &&
-                    text[2] <= '7' && text[3] >= '0' && text[3] <= '7') {
-                        *out = (char)((text[1] - '0') << 6 | (text[2] - '0') << 3 |
-                                      (text[3] - '0'));
-                        text += 3;
-                } else {
-                        *out = *text;
-                }
-        }
-        *out = '\0';
-}
-
-dev_t mount_guard_device(const char *mount)
-{
-        DMIO_CLEANUP(fclosep) FILE *file = NULL;
-        DMIO_CLEANUP(freep) char *folder = NULL;
-        DMIO_CLEANUP(freep) char *line = NULL;
-        dev_t device = 0;
-        size_t size = 0;
-
-        if (!mount)
-                return 0;
-        folder = normalise(mount);
-        file = fopen("/proc/self/mountinfo", "re");
-        if (!folder || !file)
-                return 0;
-        while (getline(&line, &size, file) > 0) {
-                unsigned int major_number, minor_number;
-                int place = 0;
-
-                if (sscanf(line, "%*d %*d %u:%u %*s %n", &major_number, &minor_number, &place) !=
-                            2 ||
-                    place == 0)
-                        continue;
-                line[place + (int)strcspn(line + place, " ")] = '\0';
-                unescape(line + place);
-                /* The last one lies on top of the others. */
-                if (strcmp(line + place, folder) == 0)
-                        device = makedev(major_number, minor_number);
-        }
-        return device;
 }

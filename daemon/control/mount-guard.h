@@ -3,14 +3,11 @@
 
 /*
  * Files of the daemon's own mount are not devices: the daemon would wait for itself. They are told
- * apart without touching the mount, since even stat(2) there is a request to ourselves.
+ * apart without touching the mount, since even stat(2) there is a request to ourselves: by the path
+ * as it is written, and once there is a descriptor by model.mount_device.
  */
 
 #include <stdbool.h>
-#include <sys/types.h>
 
 /* True if the absolute @path lies, as it is written, in the folder @mount (NULL: nowhere). */
 bool mount_guard_has_path(const char *mount, const char *path);
-
-/* The device number of the file system at @mount, from /proc/self/mountinfo; 0 if there is none. */
-dev_t mount_guard_device(const char *mount);

@@ -93,6 +93,7 @@ json_t *device_list_prepare(struct device_list *list, const struct call *call,
 
         *list = (struct device_list){
                 .mount = call->model->mount,
+                .mount_device = call->model->mount_device,
                 .writes = writes,
                 .privileged = call->peer->privileged,
         };
@@ -207,8 +208,6 @@ static json_t *open_descriptor(struct device_list *list, unsigned int region,
 
 json_t *device_list_open(struct device_list *list)
 {
-        list->mount_device = mount_guard_device(list->mount);
-
         for (unsigned int i = 0; i < list->n; i++) {
                 struct device_entry *entry = &list->entries[i];
                 json_t *error;

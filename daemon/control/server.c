@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +17,7 @@
 #include "control/varlink.h"
 #include "descriptor-store.h"
 #include "log.h"
+#include "memory-pressure.h"
 #include "model/quota.h"
 #include "util/cleanup.h"
 
@@ -183,7 +183,7 @@ static void check_drained(struct server *server)
 
 static int trim_event(sd_event_source *source, void *userdata)
 {
-        (void)malloc_trim(0);
+        memory_pressure_trim();
         return 0;
 }
 

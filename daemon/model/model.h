@@ -58,6 +58,7 @@ struct model {
         struct worker *worker;       /* closes devices */
         struct keeper *keeper;       /* makes things last (commit.h); NULL: nothing does */
         char *mount;                 /* where the mount is, for paths in answers; may be NULL */
+        dev_t mount_device;          /* of its file system; 0 if it cannot be told */
         struct dm_io_client *own_io; /* the mount's own share of the pool; NULL without a mount */
         char *transport;             /* how FUSE is spoken, for Status: "dev-fuse" */
         uint64_t start_usec;         /* CLOCK_MONOTONIC */

@@ -41,6 +41,9 @@
 
 #define RECORD_FOLDER "/run/dmiod"
 
+/* As many threads as the configuration may ask for, each with a descriptor of its own. */
+#define CLONES_MAX 64
+
 #define BARRIER_USEC (UINT64_C(5) * 1000 * 1000)
 
 /* How long the service manager may take to let go of what it kept for a unit that has failed. */
@@ -178,12 +181,33 @@ static int detach_former(const char *unit, const char *mount)
         return detach(former);
 }
 
+static int forget(const char *name)
+{
+        return sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
+}
+
+/* A new mount has a new session: what belongs to a former one would only mislead the daemon. */
+static int forget_session(void)
+{
+        char clone[sizeof(DESCRIPTOR_STORE_FUSE) + 1 + 3 * sizeof(unsigned int)];
+        int r;
+
+        r = forget(DESCRIPTOR_STORE_FUSE);
+        if (r > 0)
+                r = forget(DESCRIPTOR_STORE_STATE);
+        for (unsigned int i = 1; r > 0 && i < CLONES_MAX; i++) {
+                (void)snprintf(clone, sizeof(clone), DESCRIPTOR_STORE_FUSE "-%u", i);
+                r = forget(clone);
+        }
+        return r;
+}
+
 /* Have @fd kept in place of what was kept before. It must be there when we end. */
 static int give_away(int fd)
 {
         int r;
 
-        r = sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=" DESCRIPTOR_STORE_FUSE);
+        r = forget_session();
         if (r > 0)
                 r = sd_pid_notify_with_fds(0, 0, "FDSTORE=1\nFDNAME=" DESCRIPTOR_STORE_FUSE, &fd,
                                            1);

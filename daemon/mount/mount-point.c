@@ -5,7 +5,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,10 +12,12 @@
 #include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "log.h"
+#include "mount/fusermount.h"
 #include "mount/mount-point.h"
 #include "util/cleanup.h"
 
@@ -27,8 +28,6 @@
 
 /* Killed daemons may have left several mounts, one on top of the other. */
 #define DEAD_MOUNTS_MAX 64
-
-extern char **environ;
 
 /* The kernel writes space, tab, newline and backslash as three octal digits. */
 static void unescape(char *text)
@@ -48,11 +47,15 @@ static void unescape(char *text)
         *to = '\0';
 }
 
-/* Is the topmost mount at @path one of ours? Returns 1, 0 or a negative errno. */
-static int is_ours(const char *path)
+/*
+ * The topmost mount at @path: its device number in *@ret_device. Returns 1 if it is one of ours, 0
+ * if it is not or if there is none (the device number is 0 then), or a negative errno.
+ */
+static int find_mount(const char *path, dev_t *ret_device)
 {
         DMIO_CLEANUP(fclosep) FILE *table = NULL;
         DMIO_CLEANUP(freep) char *line = NULL;
+        dev_t device = 0;
         size_t size = 0;
         int ours = 0;
 
@@ -63,22 +66,21 @@ static int is_ours(const char *path)
         /* 36 35 98:0 /root /mount/point options [optional]... - type source options */
         while (getline(&line, &size, table) >= 0) {
                 char *fields = strstr(line, " - ");
-                char *save = NULL;
-                char *where;
+                unsigned int major_number, minor_number;
+                int place = 0;
 
-                if (!fields)
+                if (!fields ||
+                    sscanf(line, "%*d %*d %u:%u %*s %n", &major_number, &minor_number, &place) != 2)
                         continue;
-                *fields = '\0';
-                where = strtok_r(line, " ", &save);
-                for (int i = 0; where && i < 4; i++)
-                        where = strtok_r(NULL, " ", &save);
-                if (!where)
+                line[place + (int)strcspn(line + place, " ")] = '\0';
+                unescape(line + place);
+                if (place == 0 || strcmp(line + place, path) != 0)
                         continue;
-                unescape(where);
-                if (strcmp(where, path) == 0)
-                        ours = strncmp(fields + strlen(" - "), FILE_SYSTEM_TYPE " ",
-                                       strlen(FILE_SYSTEM_TYPE " ")) == 0;
+                ours = strncmp(fields + strlen(" - "), FILE_SYSTEM_TYPE " ",
+                               strlen(FILE_SYSTEM_TYPE " ")) == 0;
+                device = makedev(major_number, minor_number);
         }
+        *ret_device = device;
         return ours;
 }
 
@@ -118,23 +120,6 @@ static enum mount_point_state probe(const char *path)
                                                              : MOUNT_POINT_SERVED;
 }
 
-static int fusermount_detach(const char *path)
-{
-        char *argv[] = { (char *)"fusermount3", (char *)"-u", (char *)"-q", (char *)"-z",
-                         (char *)"--",          (char *)path, NULL };
-        int status = 0;
-        pid_t child;
-        int r;
-
-        r = posix_spawnp(&child, argv[0], NULL, NULL, argv, environ);
-        if (r != 0)
-                return -r;
-        while (waitpid(child, &status, 0) < 0)
-                if (errno != EINTR)
-                        return -errno;
-        return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EPERM;
-}
-
 static int detach(const char *path, bool user)
 {
         if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
@@ -144,9 +129,10 @@ static int detach(const char *path, bool user)
 
 int mount_point_look(const char *path)
 {
+        dev_t device;
         int r;
 
-        r = is_ours(path);
+        r = find_mount(path, &device);
         if (r < 0)
                 return log_error_errno(r, "Cannot read the table of mounts: %m");
         return r == 0 ? MOUNT_POINT_FREE : (int)probe(path);
@@ -245,11 +231,12 @@ static int make_canonical(const char *path, char **ret)
 void mount_point_give_up(const char *path, bool user)
 {
         DMIO_CLEANUP(freep) char *canonical = NULL;
+        dev_t device;
         int r;
 
         r = make_canonical(path, &canonical);
         if (r == 0)
-                r = is_ours(canonical);
+                r = find_mount(canonical, &device);
         if (r > 0)
                 r = detach(canonical, user);
         if (r < 0)
@@ -330,4 +317,21 @@ int mount_point_attach(struct mount_point *point)
 
         point->attached = true;
         return DMIO_TAKE_FD(fd);
+}
+
+dev_t mount_point_device(const struct mount_point *point, int fd)
+{
+        char path[sizeof("/proc/self/fdinfo/") + 3 * sizeof(int)];
+        DMIO_CLEANUP(fclosep) FILE *file = NULL;
+        unsigned int minor_number;
+        dev_t device;
+        char line[128];
+
+        /* The kernel calls a connection by the minor number of its file system. */
+        (void)snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+        file = fopen(path, "re");
+        while (file && fgets(line, sizeof(line), file))
+                if (sscanf(line, "fuse_connection: %u", &minor_number) == 1)
+                        return makedev(0, minor_number);
+        return find_mount(point->path, &device) < 0 ? 0 : device;
 }

@@ -10,6 +10,7 @@
  */
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 /* Most bytes of one READ, as a mount option and in the INIT reply: both must say the same. */
 #define MOUNT_MAX_READ (512 * 1024)
@@ -59,3 +60,10 @@ void mount_point_deinit(struct mount_point *point);
 /* Open /dev/fuse and mount it there, as root. Returns the descriptor or a negative errno, logged.
  */
 int mount_point_attach(struct mount_point *point);
+
+/*
+ * The device number of the file system there, whose /dev/fuse is @fd, without touching it; 0 if it
+ * cannot be told: an older kernel does not say it of the descriptor, and the mount is hidden from
+ * us.
+ */
+dev_t mount_point_device(const struct mount_point *point, int fd);

@@ -228,6 +228,7 @@ int mount_new(struct model *model, const struct config *config, struct descripto
         DMIO_CLEANUP(mount_freep) struct mount *mount = NULL;
         DMIO_CLEANUP(freep) char *transport = NULL;
         unsigned int n_windows;
+        dev_t device;
         int r;
 
         mount = mount_alloc(model, config);
@@ -257,9 +258,15 @@ int mount_new(struct model *model, const struct config *config, struct descripto
         inherit_drop_clones(mount);
         orphans_finish(&mount->orphans);
 
+        device = mount_point_device(&mount->point, mount->threads[0].session.fd);
+        if (device == 0)
+                log_warning("Cannot tell which files are those of our own mount: whoever uses one "
+                            "as a device will wait for ever");
+
         /* The threads serve already, and somebody may be reading a .status file. */
         pthread_mutex_lock(&model->lock);
         model->own_io = mount->io;
+        model->mount_device = device;
         free(model->transport);
         model->transport = DMIO_TAKE(transport);
         pthread_mutex_unlock(&model->lock);
@@ -270,6 +277,19 @@ int mount_new(struct model *model, const struct config *config, struct descripto
 bool mount_is_kept(const struct mount *mount)
 {
         return mount->kept;
+}
+
+int mount_watch(struct mount *mount, struct watchdog *watchdog)
+{
+        for (unsigned int i = 0; i < mount->n_threads; i++) {
+                struct queue_thread *thread = &mount->threads[i];
+
+                if (!thread->running || thread->state < 0)
+                        continue;
+                if (watchdog_add(watchdog, thread->queue) < 0)
+                        return -ENOMEM;
+        }
+        return 0;
 }
 
 void mount_thread_drained(struct mount *mount)

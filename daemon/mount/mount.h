@@ -13,6 +13,7 @@
 
 #include "config.h"
 #include "model/model.h"
+#include "watchdog.h"
 
 struct descriptor_store;
 struct mount;
@@ -29,6 +30,8 @@ int mount_new(struct model *model, const struct config *config, struct descripto
 
 /* True if the mount outlasts the process. */
 bool mount_is_kept(const struct mount *mount);
+/* Have the threads watched: before the main loop runs. Returns 0 or -ENOMEM. */
+int mount_watch(struct mount *mount, struct watchdog *watchdog);
 
 /*
  * Take no more requests and let those in flight finish; then call @drained once on the main loop,

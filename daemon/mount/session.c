@@ -14,6 +14,7 @@
 #include <fuse3/fuse_lowlevel.h>
 
 #include "log.h"
+#include "mount/fusermount.h"
 #include "mount/ops.h"
 #include "mount/queue-thread.h"
 #include "mount/session.h"
@@ -183,7 +184,7 @@ int session_init_fusermount(struct session *session, struct queue_thread *thread
 
         if (fuse_session_mount(session->fuse, path) < 0) {
                 session->fd = DMIO_TAKE_FD(placeholder);
-                log_error("Cannot mount at %s through fusermount3", path);
+                log_error("Cannot mount at %s through fusermount3: %s", path, fusermount_hint());
                 return -EIO;
         }
         session->fusermount = true;

@@ -181,7 +181,7 @@ on_failure() {
 cleanup() {
     local status=$? line mount
     trap - EXIT
-    trap '' INT TERM
+    trap '' INT TERM PIPE
     set +e
     if [ "$status" != 0 ] && [ "$status" != 77 ]; then
         on_failure

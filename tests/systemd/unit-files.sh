@@ -1,46 +1,65 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# The unit files: systemd-analyze finds nothing to complain about, and the service does not use a
-# setting that would hide its mount from everybody else.
+# The unit files: systemd-analyze finds nothing to complain about, and the daemon's sandbox is as
+# tight as it was meant to be.
 . "$(dirname "$0")/../lib/common.sh"
 require_cmd meson systemd-analyze
 
 stage=$WORK/stage
 meson install -C "$DMIO_BUILD" --no-rebuild --destdir "$stage" >"$WORK/install.log" 2>&1 ||
     { cat "$WORK/install.log" && fail "meson install"; }
-service=$(find "$stage" -name dmiod.service)
-socket=$(find "$stage" -name dmiod.socket)
-expect "dmiod.service is installed" test -f "$service"
-expect "dmiod.socket is installed" test -f "$socket"
+system=$(dirname "$(find "$stage" -path '*/system/dmiod.service')")
+user=$(dirname "$(find "$stage" -path '*/user/dmiod.service')")
+for file in "$system"/dmiod{.service,.socket,-unmount.service} "$user"/dmiod.{service,socket}; do
+    expect "${file#"$stage"} is installed" test -f "$file"
+done
 
-# verify wants the program at its path: the staged one stands in for it.
-units=$WORK/units
-mkdir "$units"
-binary=$(sed -n 's/^ExecStart=[-+!:@]*\([^ ]*\).*/\1/p' "$service")
-expect "ExecStart is what is installed" test -x "$stage$binary"
-sed "s|=\([-+!:@]*\)$binary|=\1$stage$binary|" "$service" >"$units/dmiod.service"
-cp "$socket" "$units/"
-status=0
-SYSTEMD_UNIT_PATH=$units: systemd-analyze verify --man=no "$units/dmiod.service" "$units/dmiod.socket" \
-    >"$WORK/verify.log" 2>&1 || status=$?
-# What it says about other units of this machine is not ours.
-if [ $status != 0 ] || grep -E 'dmiod\.(service|socket)' "$WORK/verify.log"; then
-    cat "$WORK/verify.log"
-    fail "systemd-analyze verify"
-fi
-ok "systemd-analyze verify"
+# verify wants the programs at their paths: the staged ones stand in for them.
+verify() {
+    local kind=$1 units=$WORK/units-$1 unit program status=0
+    shift
+    mkdir "$units"
+    for unit; do
+        while read -r program; do
+            [ -x "$stage$program" ] || [[ $program == /bin/* ]] || fail "${unit##*/} runs $program, which is not installed"
+        done < <(sed -n 's/^Exec[A-Za-z]*=[-+!:@]*\([^ ]*\).*/\1/p' "$unit")
+        sed -E "s,^(Exec[A-Za-z]*=[-+!:@]*)([^ ]*dmio),\1$stage\2," "$unit" >"$units/${unit##*/}"
+    done
+    XDG_RUNTIME_DIR=$WORK SYSTEMD_UNIT_PATH=$units: systemd-analyze verify "--$kind" --man=no "$units"/dmiod* >"$WORK/verify.log" 2>&1 ||
+        status=$?
+    # What it says about other units of this machine is not ours.
+    if [ $status != 0 ] || grep -E 'dmiod[-a-z]*\.(service|socket)' "$WORK/verify.log"; then
+        cat "$WORK/verify.log"
+        fail "systemd-analyze verify --$kind"
+    fi
+    ok "systemd-analyze verify --$kind"
+}
+verify system "$system"/dmiod*
+verify user "$user"/dmiod*
 
-# A service that mounts by itself must stay in the host's mount namespace.
-hidden='ProtectSystem|ProtectHome|PrivateTmp|PrivateIPC|PrivateMounts|ProtectKernelTunables|ProtectKernelModules'
-hidden+='|ProtectKernelLogs|ProtectControlGroups|ProtectProc|ProcSubset|ReadOnlyPaths|InaccessiblePaths'
-hidden+='|NoExecPaths|TemporaryFileSystem|BindPaths|BindReadOnlyPaths|LogNamespace|DynamicUser|PrivateUsers'
-hidden+='|RootDirectory|RootImage|PrivateDevices'
-expect_eq "no setting hides the mount" "$(grep -E "^($hidden)=" "$service" | grep -vE '=(no|false|0)?$' || true)" ""
+# --- the sandbox
+exposure() {
+    systemd-analyze security --offline=yes --no-pager "$1" 2>/dev/null |
+        sed -n 's/.*Overall exposure level.*: \([0-9.]*\).*/\1/p'
+}
+service=$system/dmiod.service
+score=$(exposure "$service")
+expect_match "the exposure of dmiod.service is known ($score)" "$score" "[0-9]*.[0-9]"
+expect "and at most 1.0" systemd-analyze security --offline=yes --threshold=10 --no-pager "$service"
+expect "that of dmiod-unmount.service is at most 6.0" \
+    systemd-analyze security --offline=yes --threshold=60 --no-pager "$system/dmiod-unmount.service"
+
+# What the other settings would be for nothing without.
+expect_eq "no capability" "$(grep -E '^(Capability|Ambient)' "$service" | sort)" \
+    $'AmbientCapabilities=\nCapabilityBoundingSet='
+expect "not as root" grep -q '^User=[a-z]' "$service"
+# The service manager would look at them before anybody serves them.
+expect_not "no setting names the mount" grep -E '^[A-Za-z]+=.*/run/dmio( |/|:|$)' "$service"
+# Who connects is told apart by uid.
+expect_not "and none makes one user of all" grep -E '^PrivateUsers=(yes|true|1|self)' "$service"
 expect "the watchdog is on" grep -qE '^WatchdogSec=[1-9]' "$service"
 expect "it may tell its state" grep -qE '^Type=notify' "$service"
-score=$(systemd-analyze security --offline=yes --no-pager "$units/dmiod.service" 2>/dev/null |
-    sed -n 's/.*Overall exposure level.*: \([0-9.]*\).*/\1/p')
-expect_match "the exposure is known ($score)" "$score" "[0-9]*.[0-9]"
-expect "and below 6" systemd-analyze security --offline=yes --threshold=60 --no-pager "$units/dmiod.service" \
-    >/dev/null
+# fusermount3 could not do its work, or nobody would see it.
+expect_not "nothing keeps a user's daemon from mounting" \
+    grep -E '^(NoNewPrivileges|Protect|Private|Restrict|SystemCall|Lock|MemoryDeny|Dynamic)' "$user/dmiod.service"
