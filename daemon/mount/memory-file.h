@@ -81,7 +81,9 @@ struct memory_failure {
 };
 
 #define MEMORY_QUEUES 64
+/* Of each thread: so many requests at a time, and what the process before it had begun. */
 #define MEMORY_SLOTS 16384
+#define MEMORY_SLOTS_IN_USE (MEMORY_SLOTS / 2)
 #define MEMORY_HANDLES (UINT32_C(1) << 20)
 #define MEMORY_FAILURES 1024
 #define MEMORY_INIT_SIZE 256
@@ -141,7 +143,8 @@ struct slots {
         unsigned int queue;
         uint16_t *free; /* a stack of those that have been used before */
         unsigned int n_free;
-        unsigned int limit; /* so many may be used */
+        unsigned int n_taken;
+        unsigned int limit; /* of those taken */
 };
 
 /* Those that are not IDLE and empty stay out of use for the life of this process. */
@@ -150,6 +153,9 @@ void slots_deinit(struct slots *slots);
 
 /* One to receive into, empty and IDLE; NULL if all are in use. */
 struct memory_slot *slots_take(struct slots *slots);
+
+/* One that was in use from the beginning is the thread's now, and will be put. */
+void slots_adopt(struct slots *slots);
 
 /* The request has been answered. */
 void slots_put(struct slots *slots, struct memory_slot *slot);

@@ -347,8 +347,10 @@ void queue_thread_process_slot(struct queue_thread *thread, struct memory_slot *
                 return;
         memcpy(window.slot->request, slot->request, sizeof(slot->request));
         atomic_store(&window.slot->whole, 1);
-        if (!keep)
+        if (!keep) {
+                slots_adopt(&thread->slots);
                 slots_put(&thread->slots, slot);
+        }
 
         thread->current = &window;
         thread->current_unique = window.slot->in.unique;
