@@ -7,9 +7,10 @@
  * after it. In it are the kernel's INIT request, the open files, and for each queue thread the
  * requests that it has received.
  *
- * A request is received into a slot: the kernel itself lays its header down here, so there is no
- * moment at which a request is in nobody's memory but the dead process's, and noting it costs
- * nothing. What has become of it is the slot's state, a store for each step:
+ * A request has a slot, with its header, from before anything is done about it. Where the kernel
+ * does not send requests again it lays the header down here itself, so that there is no moment at
+ * which a request is in nobody's memory but the dead process's (queue-thread.c). What has become of
+ * it is the slot's state, a store for each step:
  *
  *      IDLE      received, or nothing is (the header's unique is 0): nothing has been changed
  *      BEGUN     it holds its range, and its legs may have been changed
@@ -29,7 +30,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The two headers in front of the payload of a WRITE: as much as the kernel lays into a slot. */
+/* The two headers in front of the payload of a WRITE: as much as is always in a slot. */
 #define SLOT_HEADER 80
 /* So much of other requests is kept as well. */
 #define SLOT_REQUEST 160
