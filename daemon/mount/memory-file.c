@@ -277,7 +277,7 @@ int slots_init(struct slots *slots, struct memory_file *file, unsigned int queue
 {
         struct memory_slot *first = &file->slots[queue * MEMORY_SLOTS];
 
-        *slots = (struct slots){ .file = file, .queue = queue, .limit = MEMORY_SLOTS };
+        *slots = (struct slots){ .file = file, .queue = queue, .limit = MEMORY_SLOTS_IN_USE };
         slots->free = calloc(MEMORY_SLOTS, sizeof(*slots->free));
         if (!slots->free)
                 return -ENOMEM;
@@ -303,14 +303,17 @@ struct memory_slot *slots_take(struct slots *slots)
         _Atomic(uint32_t) *used = &slots->file->header->slots_used[slots->queue];
         uint32_t index;
 
+        if (slots->n_taken >= slots->limit)
+                return NULL;
         if (slots->n_free > 0) {
                 index = slots->free[--slots->n_free];
         } else {
                 index = atomic_load_explicit(used, memory_order_relaxed);
-                if (index >= slots->limit)
+                if (index >= MEMORY_SLOTS)
                         return NULL;
                 atomic_store_explicit(used, index + 1, memory_order_relaxed);
         }
+        slots->n_taken++;
         return &slots->file->slots[slots->queue * MEMORY_SLOTS + index];
 }
 
@@ -320,4 +323,10 @@ void slots_put(struct slots *slots, struct memory_slot *slot)
 
         memory_slot_clear(slot);
         slots->free[slots->n_free++] = (uint16_t)(slot - first);
+        slots->n_taken--;
+}
+
+void slots_adopt(struct slots *slots)
+{
+        slots->n_taken++;
 }

@@ -7,9 +7,10 @@
  * after it. In it are the kernel's INIT request, the open files, and for each queue thread the
  * requests that it has received.
  *
- * A request is received into a slot: the kernel itself lays its header down here, so there is no
- * moment at which a request is in nobody's memory but the dead process's, and noting it costs
- * nothing. What has become of it is the slot's state, a store for each step:
+ * A request has a slot, with its header, from before anything is done about it. Where the kernel
+ * does not send requests again it lays the header down here itself, so that there is no moment at
+ * which a request is in nobody's memory but the dead process's (queue-thread.c). What has become of
+ * it is the slot's state, a store for each step:
  *
  *      IDLE      received, or nothing is (the header's unique is 0): nothing has been changed
  *      BEGUN     it holds its range, and its legs may have been changed
@@ -29,7 +30,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The two headers in front of the payload of a WRITE: as much as the kernel lays into a slot. */
+/* The two headers in front of the payload of a WRITE: as much as is always in a slot. */
 #define SLOT_HEADER 80
 /* So much of other requests is kept as well. */
 #define SLOT_REQUEST 160
@@ -81,7 +82,9 @@ struct memory_failure {
 };
 
 #define MEMORY_QUEUES 64
+/* Of each thread: so many requests at a time, and what the process before it had begun. */
 #define MEMORY_SLOTS 16384
+#define MEMORY_SLOTS_IN_USE (MEMORY_SLOTS / 2)
 #define MEMORY_HANDLES (UINT32_C(1) << 20)
 #define MEMORY_FAILURES 1024
 #define MEMORY_INIT_SIZE 256
@@ -141,7 +144,8 @@ struct slots {
         unsigned int queue;
         uint16_t *free; /* a stack of those that have been used before */
         unsigned int n_free;
-        unsigned int limit; /* so many may be used */
+        unsigned int n_taken;
+        unsigned int limit; /* of those taken */
 };
 
 /* Those that are not IDLE and empty stay out of use for the life of this process. */
@@ -150,6 +154,9 @@ void slots_deinit(struct slots *slots);
 
 /* One to receive into, empty and IDLE; NULL if all are in use. */
 struct memory_slot *slots_take(struct slots *slots);
+
+/* One that was in use from the beginning is the thread's now, and will be put. */
+void slots_adopt(struct slots *slots);
 
 /* The request has been answered. */
 void slots_put(struct slots *slots, struct memory_slot *slot);

@@ -65,6 +65,8 @@ static const struct fuse_in_header *window_request(struct window *window, size_t
 
         if (length < sizeof(slot->in))
                 return NULL;
+        if (window->copies_headers)
+                memcpy(slot->request, window->iov[0].iov_base, SLOT_HEADER);
 
         /* Of a WRITE nobody looks at the payload by its address. */
         if (slot->in.opcode == FUSE_WRITE)
@@ -74,14 +76,15 @@ static const struct fuse_in_header *window_request(struct window *window, size_t
                 return &slot->in;
         }
         if (length <= SLOT_REQUEST) {
-                page_list_read(window->pages, 0, slot->request + SLOT_HEADER, length - SLOT_HEADER);
+                page_list_read(window->pages->next, 0, slot->request + SLOT_HEADER,
+                               length - SLOT_HEADER);
                 atomic_store_explicit(&slot->whole, 1, memory_order_release);
                 return &slot->in;
         }
         if (length > SCRATCH_SIZE)
                 return NULL;
         memcpy(thread->scratch, slot->request, SLOT_HEADER);
-        page_list_read(window->pages, 0, thread->scratch + SLOT_HEADER, length - SLOT_HEADER);
+        page_list_read(window->pages->next, 0, thread->scratch + SLOT_HEADER, length - SLOT_HEADER);
         return (const struct fuse_in_header *)thread->scratch;
 }
 
@@ -91,6 +94,15 @@ static void thread_give_up(struct queue_thread *thread, int error)
         thread_drain_begin(thread);
         thread->stopping = true;
         mount_thread_started(thread, error);
+}
+
+/* What INIT has said of the kernel is known. */
+static void thread_choose_layout(struct queue_thread *thread)
+{
+        const void *init;
+        size_t size = memory_file_init(&thread->mount->memory, &init);
+
+        thread->copies_headers = session_can_resend(init, size) && !getenv(RESUME_NO_RESEND);
 }
 
 /* The kernel says what session we are going to have: later threads need to hear it, too. */
@@ -106,11 +118,13 @@ static void thread_process_init(struct queue_thread *thread, const struct fuse_i
                 memory_file_set_init(&mount->memory, in, length);
                 r = session_process(&thread->session, in, length, &answered);
         }
-        if (r == 0)
+        if (r == 0) {
+                thread_choose_layout(thread);
                 mount_thread_started(thread, 1);
-        else
+        } else {
                 thread_give_up(thread, log_error_errno(r, "The kernel's FUSE does not agree with "
                                                           "us: %m"));
+        }
 }
 
 static void thread_process_interrupt(struct queue_thread *thread, const struct fuse_in_header *in,
@@ -259,12 +273,27 @@ static bool window_fill_slot(struct window *window)
         return window->slot != NULL;
 }
 
+/*
+ * Where the headers go. A kernel that sends requests again may lay them in front of the payload, in
+ * one piece, which is quicker (by a twentieth of what a small read takes), and we copy them: what
+ * we have not copied yet when we are killed comes again. Any other lays them into the slot itself.
+ */
 static void window_describe(struct window *window)
 {
+        bool copies = window->thread->copies_headers;
+
+        if (window->n_iov > 0 && copies && window->copies_headers)
+                return;
+        window->copies_headers = copies;
+        if (copies) {
+                window->n_iov = (unsigned int)page_list_to_iovec(
+                        window->pages, DMIO_PAGE_SIZE - SLOT_HEADER,
+                        SLOT_HEADER + SESSION_MAX_WRITE, window->iov);
+                return;
+        }
         window->iov[0] = (struct iovec){ window->slot->request, SLOT_HEADER };
-        if (window->n_iov == 0)
-                window->n_iov = 1 + (unsigned int)page_list_to_iovec(
-                                            window->pages, 0, SESSION_MAX_WRITE, window->iov + 1);
+        window->n_iov = 1 + (unsigned int)page_list_to_iovec(window->pages->next, 0,
+                                                             SESSION_MAX_WRITE, window->iov + 1);
 }
 
 static void window_receive(struct window *window)
@@ -303,6 +332,7 @@ static bool is_new(uint64_t unique, uint32_t opcode)
 /* One request, if there is one. Returns false when all that is sent again has come. */
 static bool receive_resent(struct queue_thread *thread, struct window *window)
 {
+        const struct fuse_in_header *in;
         uint64_t unique;
         uint32_t opcode;
         ssize_t n;
@@ -323,8 +353,9 @@ static bool receive_resent(struct queue_thread *thread, struct window *window)
                         thread_ended(thread, -errno);
                 return false;
         }
-        unique = window->slot->in.unique;
-        opcode = window->slot->in.opcode;
+        in = window->iov[0].iov_base;
+        unique = in->unique;
+        opcode = in->opcode;
         thread_process_request(thread, window, (size_t)n);
         (void)dmio_queue_process(thread->queue, 0, 0);
         return !is_new(unique, opcode);
@@ -347,8 +378,10 @@ void queue_thread_process_slot(struct queue_thread *thread, struct memory_slot *
                 return;
         memcpy(window.slot->request, slot->request, sizeof(slot->request));
         atomic_store(&window.slot->whole, 1);
-        if (!keep)
+        if (!keep) {
+                slots_adopt(&thread->slots);
                 slots_put(&thread->slots, slot);
+        }
 
         thread->current = &window;
         thread->current_unique = window.slot->in.unique;
@@ -361,11 +394,11 @@ void queue_thread_process_slot(struct queue_thread *thread, struct memory_slot *
 struct page_list *queue_thread_take_payload(struct queue_thread *thread, unsigned int n_pages)
 {
         struct window *window = thread->current;
-        struct page_list *payload = window->pages;
-        struct page_list *rest = page_list_cut(payload, n_pages);
+        struct page_list *header = window->pages;
+        struct page_list *payload = header->next;
 
-        if (rest)
-                dmio_pages_put(thread->mount->io, rest);
+        header->next = page_list_cut(payload, n_pages);
+        dmio_pages_put(thread->mount->io, header);
         window->pages = NULL;
         return payload;
 }
@@ -415,7 +448,7 @@ void queue_thread_unparked(struct queue_thread *thread)
 
 const struct page_list *queue_thread_payload(const struct queue_thread *thread)
 {
-        return thread->current->pages;
+        return thread->current->pages->next;
 }
 
 /* The thread */
@@ -522,6 +555,7 @@ static int thread_set_up(struct queue_thread *thread)
                 thread->slots.limit = (unsigned int)strtoul(getenv(FEW_SLOTS), NULL, 10);
 
         init_size = memory_file_init(&mount->memory, &init);
+        thread_choose_layout(thread);
         if (init_size > 0) {
                 r = session_replay_init(&thread->session, init, init_size);
                 if (r < 0)

@@ -4,11 +4,11 @@
 /*
  * A queue thread: one queue of the engine, one descriptor of /dev/fuse, one libfuse session.
  *
- * Requests are received into windows: a slot of the memory file for the headers, which outlive the
- * process there (memory-file.h), and pool pages of the mount's own client, so that the payload of a
- * WRITE begins on a page boundary. A few windows wait in the kernel at any time; one that a request
- * arrived in is decoded and goes back at once, unless a transfer keeps its slot or its pages, which
- * are then replaced.
+ * Requests are received into windows: pool pages of the mount's own client, laid out so that the
+ * payload of a WRITE begins on a page boundary, and a slot of the memory file for the headers,
+ * which outlive the process there (memory-file.h). A few windows wait in the kernel at any time;
+ * one that a request arrived in is decoded and goes back at once, unless a transfer keeps its slot
+ * or its pages, which are then replaced.
  *
  * Nothing in here waits for anything but the queue: a request that cannot go on is a transfer in
  * somebody's list (pages, range lock, device).
@@ -31,8 +31,8 @@ struct transfer;
 
 /* READs that wait in the kernel: fewer lose throughput, with more they wake each other in vain. */
 #define WINDOWS 4
-/* The longest payload. */
-#define WINDOW_PAGES (SESSION_MAX_WRITE / 4096)
+/* A page for the headers, of which only its end is used, and the longest payload. */
+#define WINDOW_PAGES (1 + SESSION_MAX_WRITE / 4096)
 /*
  * Pages for payloads that wait until their client gets pages of its own (parked). They let a thread
  * go on receiving for the other clients. They are there from the start, because nobody's writes may
@@ -53,8 +53,9 @@ struct window {
         struct memory_slot *slot; /* NULL until it gets one to receive into */
         struct page_list *pages;  /* NULL while it waits for some */
         struct dmio_op op;
-        struct iovec iov[1 + WINDOW_PAGES];
-        unsigned int n_iov; /* 0: to be made from the pages */
+        struct iovec iov[WINDOW_PAGES];
+        unsigned int n_iov;  /* 0: to be made from the pages */
+        bool copies_headers; /* out of the pages; they are not received into the slot */
         struct dmio_page_wait wait;
         bool receiving;
         bool waiting;
@@ -88,7 +89,8 @@ struct queue_thread {
         unsigned int extra_pages; /* reserved for them beyond PARKED_PAGES */
         uint64_t stalled_usec;    /* since when no window has had pages, and none moved on; or 0 */
 
-        bool resuming; /* receives by itself, not by windows in the kernel */
+        bool copies_headers; /* see window_describe() */
+        bool resuming;       /* receives by itself, not by windows in the kernel */
         unsigned int spin_score;
         bool ended;    /* the connection is gone */
         bool draining; /* receives nothing more */

@@ -102,7 +102,7 @@ static void slots_end_and_come_back(void **state)
         assert_int_equal(memory_file_new(&file), 0);
         assert_int_equal(slots_init(&slots, &file, MEMORY_QUEUES - 1), 0);
         first = slots_take(&slots);
-        for (unsigned int i = 1; i < MEMORY_SLOTS; i++)
+        for (unsigned int i = 1; i < MEMORY_SLOTS_IN_USE; i++)
                 assert_non_null(slots_take(&slots));
         assert_null(slots_take(&slots));
         assert_ptr_equal(first, &file.slots[(MEMORY_QUEUES - 1) * MEMORY_SLOTS]);
