@@ -24,7 +24,7 @@
 #define FILE_SYSTEM_TYPE "fuse.dmiod"
 
 /* How long a mount is given to answer before it counts as alive but not served. */
-#define PROBE_TIMEOUT_MS 300
+#define PROBE_TIMEOUT_MS 100
 
 /* Killed daemons may have left several mounts, one on top of the other. */
 #define DEAD_MOUNTS_MAX 64

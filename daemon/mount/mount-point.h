@@ -37,7 +37,7 @@ int mount_point_init(struct mount_point *point, const char *path, bool user);
 
 /*
  * What is at @path, which is canonical: one of enum mount_point_state, or a negative errno, logged.
- * To wait for an answer takes up to a third of a second.
+ * To wait for an answer takes up to a tenth of a second.
  */
 int mount_point_look(const char *path);
 
