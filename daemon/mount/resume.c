@@ -11,6 +11,7 @@
 #include "mount/mount-internal.h"
 #include "mount/ops.h"
 #include "mount/resume.h"
+#include "util/cleanup.h"
 #include "util/macros.h"
 
 /* What is being counted for the log. */
@@ -256,19 +257,34 @@ int resume_prepare(struct mount *mount, int fd)
         return 0;
 }
 
-/* The slots of the thread that are to be worked off. Those of orphans are left to these. */
+static bool is_left(const struct memory_slot *slot)
+{
+        return slot->in.unique != 0 && is_whole(slot) && memory_slot_state(slot) != SLOT_ANSWERED;
+}
+
+/*
+ * The slots of the thread that are to be worked off, and those alone: what is begun meanwhile has
+ * slots among them that look the same. Those of orphans are left to these.
+ */
 static void process_slots(struct queue_thread *thread)
 {
         struct memory_file *memory = &thread->mount->memory;
         struct memory_slot *first = &memory->slots[thread->index * MEMORY_SLOTS];
         uint32_t used = memory_file_slots_used(memory, thread->index);
+        DMIO_CLEANUP(freep) uint16_t *left = calloc(used + 1, sizeof(*left));
+        uint32_t n = 0;
 
+        if (!left) {
+                log_error_errno(-ENOMEM, "Cannot make requests again that were left: %m");
+                return;
+        }
         for (uint32_t i = 0; i < used; i++)
-                if (first[i].in.unique != 0 && is_whole(&first[i]) &&
-                    memory_slot_state(&first[i]) != SLOT_ANSWERED)
-                        queue_thread_process_slot(
-                                thread, &first[i],
-                                orphans_have_slot(&thread->mount->orphans, &first[i]));
+                if (is_left(&first[i]))
+                        left[n++] = (uint16_t)i;
+        for (uint32_t i = 0; i < n; i++)
+                queue_thread_process_slot(
+                        thread, &first[left[i]],
+                        orphans_have_slot(&thread->mount->orphans, &first[left[i]]));
 }
 
 void resume_receive(struct queue_thread *thread)
