@@ -29,13 +29,18 @@ static bool name_is_valid(const char *name)
         return true;
 }
 
+static bool name_begins(const char *name, const char *prefix)
+{
+        return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
 static bool name_is_of_store(const char *name)
 {
         return strcmp(name, DESCRIPTOR_STORE_STATE) == 0 ||
                strcmp(name, DESCRIPTOR_STORE_FUSE) == 0 ||
-               strncmp(name, DESCRIPTOR_STORE_FUSE "-", strlen(DESCRIPTOR_STORE_FUSE "-")) == 0 ||
-               strncmp(name, DESCRIPTOR_STORE_DEVICE_PREFIX,
-                       strlen(DESCRIPTOR_STORE_DEVICE_PREFIX)) == 0;
+               name_begins(name, DESCRIPTOR_STORE_FUSE "-") ||
+               name_begins(name, DESCRIPTOR_STORE_FENCE_PREFIX) ||
+               name_begins(name, DESCRIPTOR_STORE_DEVICE_PREFIX);
 }
 
 static bool supervisor_keeps(const struct descriptor_store *store)
@@ -89,6 +94,20 @@ int descriptor_store_take(struct descriptor_store *store, const char *name)
         for (size_t i = 0; i < store->n_entries; i++)
                 if (store->entries[i].fd >= 0 && strcmp(store->entries[i].name, name) == 0)
                         return DMIO_TAKE_FD(store->entries[i].fd);
+        return -ENOENT;
+}
+
+int descriptor_store_take_prefix(struct descriptor_store *store, const char *prefix, char *ret_name,
+                                 size_t size)
+{
+        for (size_t i = 0; i < store->n_entries; i++) {
+                struct descriptor_store_entry *entry = &store->entries[i];
+
+                if (entry->fd < 0 || !name_begins(entry->name, prefix))
+                        continue;
+                (void)snprintf(ret_name, size, "%s", entry->name);
+                return DMIO_TAKE_FD(entry->fd);
+        }
         return -ENOENT;
 }
 

@@ -9,8 +9,9 @@
  * are given to the supervisor as messages to $NOTIFY_SOCKET.
  *
  * Names that are ours: "fuse" (/dev/fuse of the mount), "fuse-N" (its clones), "state" (the memory
- * file), "dmio-dev-N" (devices that came as descriptors) and "control" (the listening socket, which
- * may also come under any other name, such as that of a socket unit).
+ * file), "fence-X" (the ends of pipes that processes hold as long as something of theirs is on its
+ * way to devices), "dmio-dev-N" (devices that came as descriptors) and "control" (the listening
+ * socket, which may also come under any other name, such as that of a socket unit).
  *
  * Main thread only, except that pushing and removing may be done by any thread.
  */
@@ -22,6 +23,7 @@
 #define DESCRIPTOR_STORE_FUSE "fuse"
 #define DESCRIPTOR_STORE_STATE "state"
 #define DESCRIPTOR_STORE_DEVICE_PREFIX "dmio-dev-"
+#define DESCRIPTOR_STORE_FENCE_PREFIX "fence-"
 
 struct descriptor_store_entry {
         char *name;
@@ -50,6 +52,10 @@ bool descriptor_store_is_there(const struct descriptor_store *store);
 
 /* The descriptor of that name, which is the caller's from now on; -ENOENT if there is none. */
 int descriptor_store_take(struct descriptor_store *store, const char *name);
+
+/* The first that begins with @prefix, and its name. */
+int descriptor_store_take_prefix(struct descriptor_store *store, const char *prefix, char *ret_name,
+                                 size_t size);
 
 /*
  * The one listening Unix stream socket, whatever its name is; -ENOENT if there is none. -ENOTUNIQ

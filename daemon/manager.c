@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <malloc.h>
 #include <signal.h>
@@ -31,6 +32,7 @@
 #include "state/state.h"
 #include "stop.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/macros.h"
 #include "watchdog.h"
 #include "worker.h"
@@ -41,6 +43,7 @@ struct manager {
         const struct options *options;
         struct config *config;
         struct descriptor_store store;
+        int fence; /* what our rings hold, or -EBADF */
         sd_event *event;
         struct dmio_engine *engine;
         struct dmio_queue *queue;
@@ -224,14 +227,40 @@ static int start_event(struct manager *manager)
         return 0;
 }
 
+/*
+ * The next process must be able to wait for what ours has on its way to devices when it is killed
+ * (mount/orphan.h): it gets the other end of a pipe that our rings hold.
+ */
+static int start_fence(struct manager *manager)
+{
+        DMIO_CLEANUP(close_fdp) int other = -EBADF;
+        char name[64];
+        int fds[2];
+        int r;
+
+        if (!descriptor_store_is_there(&manager->store))
+                return 0;
+        if (pipe2(fds, O_CLOEXEC) < 0)
+                return log_error_errno(-errno, "Cannot make a pipe: %m");
+        other = fds[0];
+        manager->fence = fds[1];
+        (void)snprintf(name, sizeof(name), DESCRIPTOR_STORE_FENCE_PREFIX "%d-%" PRIu64,
+                       (int)getpid(), now_usec());
+        r = descriptor_store_push(&manager->store, name, other);
+        if (r < 0)
+                return log_error_errno(r, "Cannot have a pipe kept: %m");
+        return 0;
+}
+
 static int start_engine(struct manager *manager)
 {
         const struct dmio_engine_options options = {
                 .backend = manager->config->backend,
-                .flags = DMIO_ENGINE_NO_THREAD,
+                .flags = DMIO_ENGINE_NO_THREAD | (manager->fence >= 0 ? DMIO_ENGINE_HELD_FD : 0),
                 /* The clients' limit is the model's; the engine's must also hold the mount's share.
                  */
                 .max_pages = manager->config->max_pages ? UINT32_MAX : 0,
+                .held_fd = manager->fence,
         };
         int r;
 
@@ -284,22 +313,6 @@ static int take_descriptors(struct manager *manager, int *ret)
         return 0;
 }
 
-/*
- * A mount that was made for us, and whose descriptor is kept, would stay where it is when we end.
- * But a session that has begun cannot be taken up by another process yet, so nobody shall try: it
- * ends with us, and whoever starts us next makes another mount.
- */
-static int start_mount(struct manager *manager)
-{
-        int fd = descriptor_store_take(&manager->store, DESCRIPTOR_STORE_FUSE);
-        int r;
-
-        r = mount_new(&manager->model, manager->config, fd < 0 ? -EBADF : fd, &manager->mount);
-        if (fd >= 0)
-                (void)descriptor_store_remove(&manager->store, DESCRIPTOR_STORE_FUSE);
-        return r;
-}
-
 static int start_watchdog(struct manager *manager)
 {
         int r;
@@ -337,6 +350,7 @@ int manager_new(const struct options *options, struct config *config, struct man
                 config_free(config);
                 return log_error_errno(-ENOMEM, "Cannot start: %m");
         }
+        manager->fence = -EBADF;
         manager->options = options;
         manager->config = config;
 
@@ -346,17 +360,23 @@ int manager_new(const struct options *options, struct config *config, struct man
         if (r >= 0)
                 r = start_event(manager);
         if (r >= 0)
+                r = start_fence(manager);
+        if (r >= 0)
                 r = start_engine(manager);
         if (r >= 0)
                 r = start_model(manager);
         if (r >= 0)
                 r = state_new(&manager->model, &manager->store, manager->event, &manager->state);
         if (r >= 0)
-                r = start_mount(manager);
+                r = mount_new(&manager->model, manager->config, &manager->store, &manager->mount);
+        if (r >= 0)
+                descriptor_store_drop(&manager->store);
         if (r >= 0)
                 r = start_watchdog(manager);
         if (r >= 0)
                 r = server_new(&manager->model, manager->event, listen_fd, &manager->server);
+        if (r >= 0)
+                server_keep(manager->server, &manager->store);
         if (r >= 0)
                 r = start_status(manager);
         if (r < 0)
@@ -403,7 +423,7 @@ struct manager *manager_free(struct manager *manager)
                 return NULL;
 
         /* From here on the main loop does not run any more, and threads are waited for. */
-        stop_guard(manager->stop, manager->config);
+        stop_guard(manager->stop, manager->config, manager->mount);
         if (manager->has_model && !manager->stop)
                 drop_clients(manager);
         stop_free(manager->stop);
@@ -426,6 +446,7 @@ struct manager *manager_free(struct manager *manager)
         if (r < 0)
                 log_error_errno(r, "The engine could not be ended: %m");
 
+        (void)close_fd(manager->fence);
         descriptor_store_close(&manager->store);
         sd_event_source_disable_unref(manager->status_timer);
         sd_event_unref(manager->event);

@@ -386,7 +386,7 @@ void stop_now(struct stop *stop)
         log_error("Stopping without having waited for %s; %u clients and %u exports are left",
                   stop->step < _STOP_STEP_MAX ? steps[stop->step].what : "threads",
                   model->n_clients, model->n_exports);
-        if (model->mount)
+        if (model->mount && !mount_is_kept(stop->mount))
                 detach_mount(model->mount, model->config->user);
         _exit(EXIT_FAILURE);
 }
@@ -405,7 +405,7 @@ static void guard_on_alarm(int signal)
         _exit(EXIT_FAILURE);
 }
 
-void stop_guard(const struct stop *stop, const struct config *config)
+void stop_guard(const struct stop *stop, const struct config *config, const struct mount *mount)
 {
         const struct sigaction action = { .sa_handler = guard_on_alarm };
         time_t left = STOP_LIMIT_SEC;
@@ -415,7 +415,7 @@ void stop_guard(const struct stop *stop, const struct config *config)
                 clock_gettime(CLOCK_MONOTONIC, &now);
                 left = stop->deadline - now.tv_sec;
         }
-        if (!config->user && config->mount)
+        if (!config->user && config->mount && !(mount && mount_is_kept(mount)))
                 (void)snprintf(guarded_mount, sizeof(guarded_mount), "%s", config->mount);
         (void)sigaction(SIGALRM, &action, NULL);
         (void)alarm(left > 1 ? (unsigned int)left : 1);

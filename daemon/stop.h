@@ -16,7 +16,7 @@
  * the others: these steps have a limit of their own, after which the stop goes on without them
  * and will end with status 1. A limit of time rules it all: when it has passed, or somebody is
  * impatient, what was not finished is logged, the mount is detached, and the process ends with
- * status 1.
+ * status 1. A mount that is kept for the next process (mount_is_kept()) is not detached.
  */
 
 #include <systemd/sd-event.h>
@@ -38,4 +38,4 @@ struct stop *stop_free(struct stop *stop);
 void stop_now(struct stop *stop) __attribute__((__noreturn__));
 
 /* From here on the limit holds without the main loop, too: for the freeing that may block. */
-void stop_guard(const struct stop *stop, const struct config *config);
+void stop_guard(const struct stop *stop, const struct config *config, const struct mount *mount);

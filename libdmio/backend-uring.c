@@ -81,6 +81,14 @@ static int uring_open(struct dmio_queue *queue, unsigned int depth, void **ret)
         r = ring_init(&uring->ring, depth);
         if (r < 0)
                 return r;
+        /* A ring lets go of its files when everything that was in flight is done. */
+        if (queue->engine->held_fd >= 0) {
+                r = io_uring_register_files(&uring->ring, &queue->engine->held_fd, 1);
+                if (r < 0) {
+                        io_uring_queue_exit(&uring->ring);
+                        return r;
+                }
+        }
         (void)io_uring_ring_dontfork(&uring->ring);
         (void)io_uring_register_ring_fd(&uring->ring);
         uring_buffers_init(&uring->buffers, &uring->ring, &queue->engine->pool.arena);

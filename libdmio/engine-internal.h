@@ -17,6 +17,7 @@
 struct dmio_engine {
         const struct backend_ops *backend;
         unsigned int depth;
+        int held_fd; /* for rings to keep open, or -EBADF */
         struct pool pool;
 
         /* What requests are made of; reserved by clients and queues (slab.h). */

@@ -4,6 +4,7 @@
  * belongs to the thread that made it, and reports back before dmio_engine_create() returns.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <semaphore.h>
 #include <stdlib.h>
 #include <sys/sysinfo.h>
@@ -121,8 +122,11 @@ int dmio_engine_create(const struct dmio_engine_options *options, struct dmio_en
 
         if (!options)
                 options = &defaults;
-        if (!ret || options->flags & ~DMIO_ENGINE_NO_THREAD || options->depth > DEPTH_MAX)
+        if (!ret || options->flags & ~(DMIO_ENGINE_NO_THREAD | DMIO_ENGINE_HELD_FD) ||
+            options->depth > DEPTH_MAX)
                 return -EINVAL;
+        if (options->flags & DMIO_ENGINE_HELD_FD && fcntl(options->held_fd, F_GETFD) < 0)
+                return -EBADF;
         r = backend_find(options->backend, &backend);
         if (r < 0)
                 return r;
@@ -132,6 +136,7 @@ int dmio_engine_create(const struct dmio_engine_options *options, struct dmio_en
                 return -ENOMEM;
         engine->backend = backend;
         engine->depth = options->depth ? options->depth : DEPTH_DEFAULT;
+        engine->held_fd = options->flags & DMIO_ENGINE_HELD_FD ? options->held_fd : -EBADF;
         engine->stop_task.fn = engine_stop;
         sem_init(&engine->stop_posted, 0, 0);
         pthread_mutex_init(&engine->queues_lock, NULL);

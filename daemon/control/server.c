@@ -19,6 +19,7 @@
 #include "control/mount-guard.h"
 #include "control/server-internal.h"
 #include "control/varlink.h"
+#include "descriptor-store.h"
 #include "log.h"
 #include "memory-pressure.h"
 #include "model/quota.h"
@@ -387,6 +388,21 @@ int server_new(struct model *model, sd_event *event, int listen_fd, struct serve
 
         *ret = DMIO_TAKE(server);
         return 0;
+}
+
+void server_keep(struct server *server, const struct descriptor_store *store)
+{
+        int r;
+
+        if (!server->path || !descriptor_store_is_there(store))
+                return;
+        r = descriptor_store_push(store, DESCRIPTOR_STORE_CONTROL, server->fd);
+        if (r < 0) {
+                log_warning_errno(r, "Cannot have the control socket kept: %m");
+                return;
+        }
+        free(server->path);
+        server->path = NULL;
 }
 
 struct server *server_free(struct server *server)

@@ -10,6 +10,7 @@
 #include "config.h"
 #include "model/model.h"
 
+struct descriptor_store;
 struct server;
 
 /*
@@ -28,6 +29,12 @@ void server_drain(struct server *server, void (*drained)(void *userdata), void *
 
 /* Log the calls that server_drain() waits for. */
 void server_log_busy(const struct server *server);
+
+/*
+ * Have the socket kept in @store, if it is our own: who connects while there is no daemon waits for
+ * the next one. It is left where it is at the end.
+ */
+void server_keep(struct server *server, const struct descriptor_store *store);
 
 /* Close every connection and the socket (and remove its file, if server_new() made it). NULL. */
 struct server *server_free(struct server *server);

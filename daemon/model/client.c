@@ -289,12 +289,16 @@ int client_begin_call(struct client *client)
         if (!client_takes_work(client))
                 return MODEL_E_CLOSING;
         client->n_calls++;
+        if (client->model->calls_noted)
+                atomic_fetch_add(client->model->calls_noted, 1);
         return MODEL_OK;
 }
 
 void client_end_call(struct client *client)
 {
         client->n_calls--;
+        if (client->model->calls_noted)
+                atomic_fetch_sub(client->model->calls_noted, 1);
         client_continue_close(client);
 }
 

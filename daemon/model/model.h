@@ -13,6 +13,7 @@
  */
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -65,15 +66,16 @@ struct model {
         struct list clients;  /* struct client.link, in the order of creation */
         unsigned int n_clients;
         unsigned int n_exports;
-        uint64_t pages;        /* reserved by the clients, together */
-        uint64_t page_limit;   /* most that they may reserve */
-        struct list users;     /* struct user.link (quota.h) */
-        struct list regions;   /* struct grant.link (region-table.h) */
-        uint64_t last_job;     /* the number of the latest one */
-        uint64_t last_request; /* the same of submitted requests */
-        uint64_t last_fault;   /* the same of faults */
-        bool jobs_stopped;     /* those that begin are cancelled at once */
-        void *nodes;           /* tsearch(3) tree of struct node by id */
+        uint64_t pages;                 /* reserved by the clients, together */
+        uint64_t page_limit;            /* most that they may reserve */
+        struct list users;              /* struct user.link (quota.h) */
+        struct list regions;            /* struct grant.link (region-table.h) */
+        uint64_t last_job;              /* the number of the latest one */
+        uint64_t last_request;          /* the same of submitted requests */
+        uint64_t last_fault;            /* the same of faults */
+        bool jobs_stopped;              /* those that begin are cancelled at once */
+        _Atomic(uint32_t) *calls_noted; /* so many are in progress, for who comes next; or NULL */
+        void *nodes;                    /* tsearch(3) tree of struct node by id */
         node_id_t next_node;
         bool restoring; /* what was granted before is granted again, whatever the limits are now */
         struct node root; /* the two that belong to no client */

@@ -11,6 +11,11 @@
  *
  * One request copies a limited amount; the kernel's reply has the number of bytes, and who wants
  * more asks again. What is told is what lies before the first byte that could not be copied.
+ *
+ * In the memory file are the chunks under way, and how far the copy has come without a gap. If the
+ * process is killed the next one answers with that, and copies nothing again: others may have
+ * written since to what had been copied. Only of a copy that has not finished its first chunk that
+ * one is done, and no other (orphan.h).
  */
 
 #include <errno.h>
@@ -26,9 +31,8 @@
 #include "mount/write-steps.h"
 #include "util/macros.h"
 
-#define CHUNK_BYTES (UINT64_C(256) * 1024)
-#define CHUNKS 4
-#define COPY_MAX (UINT64_C(64) * 1024 * 1024)
+#define CHUNKS SLOT_CHUNKS
+#define CHUNKS_MAX (COPY_MAX / COPY_CHUNK_BYTES)
 
 struct copy;
 
@@ -53,10 +57,34 @@ struct copy {
         unsigned int flags;
         unsigned int n_active;
         bool running;
+        bool orphaned;              /* the first chunk may be an orphan's */
+        uint8_t copied[CHUNKS_MAX]; /* chunks; 1: done */
         struct chunk chunks[CHUNKS];
 };
 
 static void copy_run(struct copy *copy);
+
+/* Bytes from the beginning without a gap, for the next process. */
+static void copy_note_progress(struct copy *copy, uint64_t at)
+{
+        uint64_t n = 0;
+
+        copy->copied[at / COPY_CHUNK_BYTES] = 1;
+        if (!copy->answer->slot)
+                return;
+        while (n < CHUNKS_MAX && copy->copied[n])
+                n++;
+        atomic_store(&copy->answer->slot->result, (int64_t)MIN(n * COPY_CHUNK_BYTES, copy->length));
+}
+
+/* It is over, and how far the copy has come has been noted. */
+static void chunk_forget(const struct chunk *chunk)
+{
+        const struct copy *copy = chunk->copy;
+
+        if (copy->answer->slot)
+                atomic_store(&copy->answer->slot->chunks[chunk - copy->chunks], 0);
+}
 
 /* The writer's end, and with that the chunk's. */
 static void chunk_done(void *owner, int error)
@@ -68,6 +96,9 @@ static void chunk_done(void *owner, int error)
                 copy->end = chunk->at;
                 copy->error = error;
         }
+        if (error == 0)
+                copy_note_progress(copy, chunk->at);
+        chunk_forget(chunk);
         chunk->active = false;
         copy->n_active--;
         copy_run(copy);
@@ -162,7 +193,7 @@ static void chunk_begin(struct chunk *chunk)
 
         chunk->active = true;
         chunk->at = copy->next;
-        chunk->length = MIN(copy->length - copy->next, CHUNK_BYTES);
+        chunk->length = MIN(copy->length - copy->next, COPY_CHUNK_BYTES);
         copy->next += chunk->length;
         copy->n_active++;
 
@@ -174,6 +205,12 @@ static void chunk_begin(struct chunk *chunk)
         }
         transfer_cover(chunk->writer, copy->to_offset + chunk->at, chunk->length);
         chunk->writer->flags = copy->flags;
+        if (copy->answer->slot) {
+                chunk->writer->chunk = &copy->answer->slot->chunks[chunk - copy->chunks];
+                chunk->writer->chunk_number = (uint32_t)(chunk->at / COPY_CHUNK_BYTES) + 1;
+        }
+        if (copy->orphaned)
+                orphan_claim(chunk->writer, copy->answer->unique);
         n_pages = chunk_pages(chunk);
         if (transfer_get_pages(chunk->writer, n_pages))
                 chunk_have_pages(chunk->writer);
@@ -230,8 +267,13 @@ static void copy_start(const struct copy *like, fuse_req_t req)
         export_ref(copy->from);
         export_ref(copy->to);
         copy->end = UINT64_MAX;
-        for (unsigned int i = 0; i < CHUNKS; i++)
+        for (unsigned int i = 0; i < CHUNKS; i++) {
                 copy->chunks[i].copy = copy;
+                atomic_store(&copy->answer->slot->chunks[i], 0);
+        }
+        transfer_begun(copy->answer);
+        if (copy->orphaned)
+                orphan_copy_taken_over(&copy->thread->mount->orphans, copy->answer->unique);
         copy_run(copy);
 }
 
@@ -291,6 +333,9 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in,
         copy.length = MIN(length, COPY_MAX);
         copy.length = MIN(copy.length, size_in - copy.from_offset);
         copy.length = MIN(copy.length, size_out - copy.to_offset);
+        copy.orphaned = orphan_is_copy(&copy.thread->mount->orphans, copy.thread->current_unique);
+        if (copy.orphaned)
+                copy.length = MIN(copy.length, COPY_CHUNK_BYTES);
         if (copy.from == copy.to &&
             ranges_overlap(copy.from_offset, copy.length, copy.to_offset, copy.length)) {
                 fuse_reply_err(req, EINVAL);

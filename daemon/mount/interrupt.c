@@ -148,6 +148,10 @@ static void answer(struct transfer *transfer)
         if (transfer->of_cache)
                 return;
         transfer->req = NULL;
+        if (transfer->slot && memory_slot_state(transfer->slot) == SLOT_BEGUN)
+                memory_slot_set(transfer->slot, SLOT_ANSWERED);
+        else if (transfer->slot)
+                memory_slot_clear(transfer->slot);
         log_debug("A request to '%s' hangs and is interrupted", transfer->export->path);
         fuse_reply_err(req, EINTR);
 }

@@ -36,7 +36,8 @@ struct open_file *io_find_file(fuse_req_t req, const struct fuse_file_info *fi)
         struct open_file *file;
 
         file = fi ? handle_table_get(&thread->mount->handles, fi->fh) : NULL;
-        if (file && (!file->export || !atomic_load(&file->export->gone)))
+        if (file && !atomic_load(&file->orphaned) &&
+            (!file->export || !atomic_load(&file->export->gone)))
                 return file;
         fuse_reply_err(req, file ? ENODEV : EBADF);
         return NULL;
@@ -61,6 +62,7 @@ static struct transfer *begin(fuse_req_t req, struct export *export, enum operat
         }
 
         transfer_cover(transfer, offset, length);
+        orphan_claim(transfer, transfer->unique);
         return transfer;
 }
 
@@ -186,8 +188,7 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
         } else if (length >= MOVE_MIN && transfer_edge_pages(transfer) == 0) {
                 struct page_list *payload = queue_thread_take_payload(thread, n_pages);
 
-                if (dmio_pages_move(thread->mount->io, file->export->io, payload) == 0) {
-                        transfer->pages = transfer->data = payload;
+                if (transfer_move_pages(transfer, payload)) {
                         write_start(transfer);
                 } else {
                         transfer_park(transfer, payload);
@@ -216,17 +217,22 @@ static void reply_done(struct transfer *transfer, int error)
  */
 static void fsync_done(struct transfer *transfer, int error)
 {
+        struct handle_table *handles = &transfer->thread->mount->handles;
         struct export *export = transfer->export;
         struct open_file *file = NULL;
         unsigned int failures;
 
         if (error < 0)
-                atomic_fetch_add(&export->flush_failures, 1);
+                write_flush_failed(transfer);
         failures = atomic_load(&export->flush_failures);
         if (transfer->req)
-                file = handle_table_get(&transfer->thread->mount->handles, transfer->fh);
-        if (file && atomic_exchange(&file->flushes_told, failures) != failures && error == 0)
-                error = -EIO;
+                file = handle_table_get(handles, transfer->fh);
+        if (file && atomic_exchange(&file->flushes_told, failures) != failures) {
+                handle_table_note_told(handles, transfer->fh, failures);
+                if (error == 0)
+                        error = -EIO;
+                /* Told once: the answer must not get lost with this process. */
+        }
         transfer_reply_error(transfer, error);
 }
 
@@ -248,6 +254,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
         if (!transfer)
                 return;
         transfer->fh = fi->fh;
+        transfer_begun(transfer); /* a failure that is told once must not be told to the dead */
         mirror_flush(transfer, fsync_done);
 }
 
@@ -304,15 +311,16 @@ static void zero_edges(struct transfer *transfer)
         zero_edge_written(transfer, 0);
 }
 
-static void zero_locked(struct transfer *transfer)
+void io_zero(struct transfer *transfer)
 {
+        transfer_begun(transfer);
         transfer_read_edges(transfer, zero_edges);
 }
 
 static void zero_lock(struct transfer *transfer)
 {
         transfer_set_edges(transfer, transfer->pages);
-        transfer_lock_range(transfer, false, zero_locked);
+        transfer_lock_range(transfer, false, io_zero);
 }
 
 /*
@@ -368,7 +376,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
         if (n_pages > DMIO_PAGES_MAX)
                 transfer_reply_error(transfer, -EINVAL);
         else if (n_pages == 0)
-                transfer_lock_range(transfer, false, zero_locked);
+                transfer_lock_range(transfer, false, io_zero);
         else if (transfer_get_pages(transfer, n_pages))
                 zero_lock(transfer);
         else

@@ -9,6 +9,7 @@
 #include <fuse3/fuse_lowlevel.h>
 
 struct open_file;
+struct transfer;
 
 /* The open file, or NULL after answering: EBADF, or ENODEV if what it shows has been removed. */
 struct open_file *io_find_file(fuse_req_t req, const struct fuse_file_info *fi);
@@ -20,3 +21,6 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
                   struct fuse_file_info *fi);
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi);
+
+/* Of a transfer that has its range, and the blocks of its edges if it needs any: make zeroes. */
+void io_zero(struct transfer *transfer);

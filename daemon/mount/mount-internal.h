@@ -12,13 +12,21 @@
 
 #include "model/model.h"
 #include "mount/handle-table.h"
+#include "mount/memory-file.h"
 #include "mount/mount-point.h"
 #include "mount/mount.h"
+#include "mount/orphan.h"
 #include "mount/queue-thread.h"
+
+struct descriptor_store;
 
 struct mount {
         struct model *model;
+        struct descriptor_store *store;
+        bool kept; /* its descriptor is in the store: it outlasts the process */
         struct mount_point point;
+        struct memory_file memory;
+        struct orphans orphans;
         struct handle_table handles;
         struct dm_io_client *io; /* holds the receive windows */
         unsigned int spin_usec;
@@ -27,8 +35,11 @@ struct mount {
 
         pthread_mutex_t start_lock;
         pthread_cond_t start_changed; /* the state of a thread */
-        char init[SESSION_INIT_SIZE]; /* the kernel's INIT request, for later sessions */
-        size_t init_size;             /* set before the first thread's state */
+        bool resumed;                 /* another process has served it */
+        bool resends;                 /* and the kernel sends its requests again */
+        void *early_init;             /* INIT, if it was received before there was a thread */
+        size_t early_init_size;
+        int clones[MEMORY_QUEUES]; /* descriptors that other queue threads had, or -EBADF */
 
         void (*drained)(void *userdata);
         void *drained_userdata;

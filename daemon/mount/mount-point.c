@@ -24,7 +24,7 @@
 #define FILE_SYSTEM_TYPE "fuse.dmiod"
 
 /* How long a mount is given to answer before it counts as alive but not served. */
-#define PROBE_TIMEOUT_MS 300
+#define PROBE_TIMEOUT_MS 100
 
 /* Killed daemons may have left several mounts, one on top of the other. */
 #define DEAD_MOUNTS_MAX 64
@@ -226,6 +226,21 @@ static int make_canonical(const char *path, char **ret)
         if (asprintf(ret, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent, name) < 0)
                 return -ENOMEM;
         return 0;
+}
+
+void mount_point_give_up(const char *path, bool user)
+{
+        DMIO_CLEANUP(freep) char *canonical = NULL;
+        dev_t device;
+        int r;
+
+        r = make_canonical(path, &canonical);
+        if (r == 0)
+                r = find_mount(canonical, &device);
+        if (r > 0)
+                r = detach(canonical, user);
+        if (r < 0)
+                log_warning_errno(r, "Cannot detach the mount at %s: %m", path);
 }
 
 int mount_point_adopt(struct mount_point *point, const char *path)

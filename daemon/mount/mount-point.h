@@ -37,7 +37,7 @@ int mount_point_init(struct mount_point *point, const char *path, bool user);
 
 /*
  * What is at @path, which is canonical: one of enum mount_point_state, or a negative errno, logged.
- * To wait for an answer takes up to a third of a second.
+ * To wait for an answer takes up to a tenth of a second.
  */
 int mount_point_look(const char *path);
 
@@ -47,6 +47,9 @@ int mount_point_look(const char *path);
  * logged.
  */
 int mount_point_adopt(struct mount_point *point, const char *path);
+
+/* Detach a mount of ours that nobody will serve, whose descriptor was the caller's. */
+void mount_point_give_up(const char *path, bool user);
 
 /* Unmount what mount_point_attach() mounted, if it is still there. */
 void mount_point_detach(struct mount_point *point);

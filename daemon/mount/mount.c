@@ -6,8 +6,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "descriptor-store.h"
 #include "log.h"
+#include "mount/inherit.h"
 #include "mount/mount-internal.h"
+#include "mount/resume.h"
 #include "util/cleanup.h"
 #include "util/macros.h"
 
@@ -15,6 +18,9 @@
 #define INIT_TIMEOUT_SEC 10
 
 #define THREADS_MAX 4
+
+/* How long it is waited for calls of a dead daemon that may still be on their way to devices. */
+#define FENCE_WAIT_SEC 30
 
 unsigned int mount_n_threads(const struct config *config)
 {
@@ -53,7 +59,10 @@ void mount_thread_started(struct queue_thread *thread, int state)
         pthread_mutex_unlock(&mount->start_lock);
 }
 
-/* Start a thread and wait until it serves. */
+/*
+ * Start a thread and wait until it serves. To receive what the kernel sends again may take as long
+ * as devices do.
+ */
 static int start_thread(struct queue_thread *thread)
 {
         struct mount *mount = thread->mount;
@@ -68,7 +77,9 @@ static int start_thread(struct queue_thread *thread)
         limit.tv_sec += INIT_TIMEOUT_SEC;
         pthread_mutex_lock(&mount->start_lock);
         while (r == 0 && thread->state == 0)
-                r = -pthread_cond_timedwait(&mount->start_changed, &mount->start_lock, &limit);
+                r = mount->resumed ? -pthread_cond_wait(&mount->start_changed, &mount->start_lock)
+                                   : -pthread_cond_timedwait(&mount->start_changed,
+                                                             &mount->start_lock, &limit);
         if (thread->state != 0)
                 r = MIN(thread->state, 0);
         pthread_mutex_unlock(&mount->start_lock);
@@ -78,31 +89,49 @@ static int start_thread(struct queue_thread *thread)
         return r;
 }
 
-static int start_first_thread(struct mount *mount, const struct config *config, int fuse_fd)
+/* @fd: of a mount that is there already, or -ENOENT. */
+static int start_first_thread(struct mount *mount, const struct config *config, int fd)
 {
         struct queue_thread *thread = &mount->threads[0];
-        int r;
+        bool made = fd < 0;
+        int r = 0;
 
-        if (fuse_fd >= 0) {
-                r = session_init(&thread->session, thread, fuse_fd);
+        if (!made) {
+                mount->kept = descriptor_store_is_there(mount->store);
         } else if (config->user) {
                 r = session_init_fusermount(&thread->session, thread, mount->point.path);
         } else {
-                r = mount_point_attach(&mount->point);
-                if (r >= 0)
-                        r = session_init(&thread->session, thread, r);
+                fd = mount_point_attach(&mount->point);
+                r = fd;
         }
-        return r < 0 ? r : start_thread(thread);
+        if (r >= 0 && fd >= 0)
+                r = session_init(&thread->session, thread, fd);
+        if (r < 0)
+                return r;
+
+        /* Before INIT is answered: from then on nobody else could serve it. */
+        if (made)
+                inherit_keep(mount, thread->session.fd);
+        if (mount->resumed) {
+                r = resume_prepare(mount, thread->session.fd);
+                if (r < 0)
+                        return r;
+        }
+        return start_thread(thread);
 }
 
 /* One that cannot be had is no reason to give up. */
 static int start_further_thread(struct mount *mount, struct queue_thread *thread)
 {
+        bool made = mount->clones[thread->index] < 0;
         int r;
 
-        r = session_clone_fd(mount->threads[0].session.fd);
+        r = made ? session_clone_fd(mount->threads[0].session.fd)
+                 : DMIO_TAKE_FD(mount->clones[thread->index]);
         if (r >= 0)
                 r = session_init(&thread->session, thread, r);
+        if (r >= 0 && made)
+                inherit_keep_clone(mount, thread->index, thread->session.fd);
         if (r >= 0)
                 r = start_thread(thread);
         if (r < 0)
@@ -138,7 +167,11 @@ static struct mount *mount_alloc(struct model *model, const struct config *confi
         mount->spin_usec = config->spin_usec;
         mount->start = time(NULL);
         mount->drained_task.fn = drained_task;
-        handle_table_init(&mount->handles);
+        handle_table_init(&mount->handles, &mount->memory);
+        orphans_init(&mount->orphans, mount);
+        mount->memory = (struct memory_file)MEMORY_FILE_NULL;
+        for (unsigned int i = 0; i < MEMORY_QUEUES; i++)
+                mount->clones[i] = -EBADF;
         pthread_mutex_init(&mount->judge_lock, NULL);
         pthread_mutex_init(&mount->start_lock, NULL);
         pthread_cond_init(&mount->start_changed, NULL);
@@ -156,9 +189,42 @@ static void mount_freep(struct mount **mount)
         *mount = mount_free(*mount);
 }
 
-int mount_new(struct model *model, const struct config *config, int fuse_fd_, struct mount **ret)
+/* Everything up to there has been done by a process before this one, or none has. */
+static int take_over(struct mount *mount, const struct config *config)
 {
-        DMIO_CLEANUP(close_fdp) int fuse_fd = fuse_fd_;
+        int fd, r;
+
+        fd = inherit(mount, config);
+        if (fd < 0 && fd != -ENOENT)
+                return fd;
+        if (!orphans_wait_fence(&mount->orphans, 0) && mount->resumed &&
+            atomic_load(memory_file_calls(&mount->memory)) > 0) {
+                log_notice("Waiting for what the daemon before had given to devices on behalf of "
+                           "calls on the control channel");
+                if (!orphans_wait_fence(&mount->orphans, FENCE_WAIT_SEC))
+                        log_warning("It has not arrived after %d seconds; going on",
+                                    FENCE_WAIT_SEC);
+        }
+        atomic_store(memory_file_calls(&mount->memory), 0);
+        mount->model->calls_noted = memory_file_calls(&mount->memory);
+
+        r = fd < 0 ? mount_point_init(&mount->point, config->mount, config->user)
+                   : mount_point_adopt(&mount->point, config->mount);
+        /* Exports may be there already, which are named by it. */
+        if (r == 0)
+                r = model_set_mount(mount->model, mount->point.path);
+        if (r == 0 && mount->resumed)
+                r = handle_table_restore(&mount->handles, mount->model);
+        if (r < 0) {
+                (void)close_fd(fd);
+                return r;
+        }
+        return start_first_thread(mount, config, fd);
+}
+
+int mount_new(struct model *model, const struct config *config, struct descriptor_store *store,
+              struct mount **ret)
+{
         DMIO_CLEANUP(mount_freep) struct mount *mount = NULL;
         DMIO_CLEANUP(freep) char *transport = NULL;
         unsigned int n_windows;
@@ -168,6 +234,7 @@ int mount_new(struct model *model, const struct config *config, int fuse_fd_, st
         mount = mount_alloc(model, config);
         if (!mount)
                 return log_error_errno(-ENOMEM, "Cannot mount: %m");
+        mount->store = store;
 
         r = reserve_pages(mount);
         if (r < 0)
@@ -176,25 +243,20 @@ int mount_new(struct model *model, const struct config *config, int fuse_fd_, st
         for (unsigned int i = 0; i < mount->n_threads; i++)
                 mount->threads[i].n_windows = n_windows;
 
-        r = fuse_fd < 0 ? mount_point_init(&mount->point, config->mount, config->user)
-                        : mount_point_adopt(&mount->point, config->mount);
-        if (r < 0)
-                return r;
-
-        /* Exports may be there already, which are named by it. */
-        r = model_set_mount(model, mount->point.path);
-        if (r < 0)
-                return log_error_errno(r, "Cannot mount: %m");
         transport = strdup("dev-fuse");
         if (!transport)
                 return log_error_errno(-ENOMEM, "Cannot mount: %m");
 
-        r = start_first_thread(mount, config, DMIO_TAKE_FD(fuse_fd));
-        if (r < 0)
+        r = take_over(mount, config);
+        if (r < 0) {
+                inherit_give_up(mount);
                 return r;
+        }
         for (unsigned int i = 1; i < mount->n_threads; i++)
                 if (start_further_thread(mount, &mount->threads[i]) < 0)
                         break;
+        inherit_drop_clones(mount);
+        orphans_finish(&mount->orphans);
 
         device = mount_point_device(&mount->point, mount->threads[0].session.fd);
         if (device == 0)
@@ -210,6 +272,11 @@ int mount_new(struct model *model, const struct config *config, int fuse_fd_, st
         pthread_mutex_unlock(&model->lock);
         *ret = DMIO_TAKE(mount);
         return 0;
+}
+
+bool mount_is_kept(const struct mount *mount)
+{
+        return mount->kept;
 }
 
 int mount_watch(struct mount *mount, struct watchdog *watchdog)
@@ -256,7 +323,8 @@ struct mount *mount_free(struct mount *mount)
                 return NULL;
 
         /* Detached first: who opens files now gets to see what lies below, and does not wait. */
-        mount_point_detach(&mount->point);
+        if (!mount->kept)
+                mount_point_detach(&mount->point);
         for (unsigned int i = 0; i < mount->n_threads; i++)
                 queue_thread_stop(&mount->threads[i]);
 
@@ -266,14 +334,23 @@ struct mount *mount_free(struct mount *mount)
                         break;
 
         for (unsigned int i = 0; i < mount->n_threads; i++) {
-                session_unmount(&mount->threads[i].session);
+                if (!mount->kept)
+                        session_unmount(&mount->threads[i].session);
                 session_deinit(&mount->threads[i].session);
                 interrupts_deinit(&mount->threads[i].interrupts);
         }
+        mount->model->calls_noted = NULL;
+        orphans_deinit(&mount->orphans);
         handle_table_deinit(&mount->handles);
+        memory_file_close(&mount->memory);
+        for (unsigned int i = 0; i < MEMORY_QUEUES; i++)
+                (void)close_fd(mount->clones[i]);
+        free(mount->early_init);
         mount->model->own_io = NULL;
         if (dm_io_client_destroy(mount->io) < 0)
                 log_error("Pages of the mount are still in use");
+        if (mount->kept)
+                mount->point = (struct mount_point){ .path = mount->point.path };
         mount_point_deinit(&mount->point);
 
         pthread_cond_destroy(&mount->start_changed);

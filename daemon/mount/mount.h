@@ -9,10 +9,13 @@
  * the main loop.
  */
 
+#include <stdbool.h>
+
 #include "config.h"
 #include "model/model.h"
 #include "watchdog.h"
 
+struct descriptor_store;
 struct mount;
 
 /* How many queue threads a mount with this configuration wants; some may not start. */
@@ -22,11 +25,14 @@ unsigned int mount_n_threads(const struct config *config);
  * Mount at config->mount (made if it is not there) and start the queue threads. Returns 0, or a
  * negative errno after logging what failed. Sets model->mount, model->own_io and model->transport.
  *
- * @fuse_fd: /dev/fuse of a mount that somebody made there for us, and keeps and ends; it is taken.
- * Or -EBADF.
+ * If @store has a mount that is kept for us it is gone on with (resume.h), and stays where it is at
+ * the end; one that is made here is kept in @store, if that is there. @store must last.
  */
-int mount_new(struct model *model, const struct config *config, int fuse_fd, struct mount **ret);
+int mount_new(struct model *model, const struct config *config, struct descriptor_store *store,
+              struct mount **ret);
 
+/* True if the mount outlasts the process. */
+bool mount_is_kept(const struct mount *mount);
 /* Have the threads watched: before the main loop runs. Returns 0 or -ENOMEM. */
 int mount_watch(struct mount *mount, struct watchdog *watchdog);
 

@@ -241,14 +241,15 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 /* Opening */
 
 /* The text of a .status as it is now for who asks. */
-static int open_status(struct mount *mount, node_id_t id, const struct peer *peer, uint64_t *ret_fh)
+static int open_status(struct mount *mount, const struct open_origin *origin,
+                       const struct peer *peer, uint64_t *ret_fh)
 {
         DMIO_CLEANUP(freep) char *text = NULL;
         const struct node *node;
         int r = 0;
 
         pthread_mutex_lock(&mount->model->lock);
-        node = visible_node(mount->model, id, peer);
+        node = visible_node(mount->model, origin->node, peer);
         if (!node) {
                 r = -ENOENT;
         } else if (S_ISDIR(node_mode(node->type, false))) {
@@ -262,14 +263,15 @@ static int open_status(struct mount *mount, node_id_t id, const struct peer *pee
         if (r < 0)
                 return r;
 
-        r = handle_table_add(&mount->handles, NULL, false, text, strlen(text), ret_fh);
+        r = handle_table_add(&mount->handles, NULL, false, text, strlen(text), origin, ret_fh);
         if (r == 0)
                 (void)DMIO_TAKE(text);
         return r;
 }
 
 /* Takes the reference to the export, also on failure. */
-static int open_export(struct mount *mount, struct export *export, bool writing, uint64_t *ret_fh)
+static int open_export(struct mount *mount, struct export *export, bool writing,
+                       const struct open_origin *origin, uint64_t *ret_fh)
 {
         int r;
 
@@ -279,7 +281,7 @@ static int open_export(struct mount *mount, struct export *export, bool writing,
                 return r;
         }
 
-        r = handle_table_add(&mount->handles, export, writing, NULL, 0, ret_fh);
+        r = handle_table_add(&mount->handles, export, writing, NULL, 0, origin, ret_fh);
         if (r < 0) {
                 export_close(export);
                 export_unref(export);
@@ -302,10 +304,27 @@ static uint32_t open_flags(const struct export *export, int flags)
         return FOPEN_DIRECT_IO | FOPEN_NOFLUSH | FOPEN_PARALLEL_DIRECT_WRITES;
 }
 
+void ops_open_flags(struct mount *mount, uint64_t node, uint32_t flags, uint32_t *ret)
+{
+        const struct node *found;
+
+        pthread_mutex_lock(&mount->model->lock);
+        found = model_find_node(mount->model, node);
+        *ret = open_flags(found ? found->export : NULL, (int)flags);
+        pthread_mutex_unlock(&mount->model->lock);
+}
+
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
         struct fuse_open_out out = {};
         bool writing = (fi->flags & O_ACCMODE) != O_RDONLY;
+        const struct queue_thread *thread = fuse_req_userdata(req);
+        const struct open_origin origin = {
+                .node = ino,
+                .unique = thread->current_unique,
+                .uid = fuse_req_ctx(req)->uid,
+                .slot = thread->current->slot,
+        };
         struct mount *mount = request_mount(req);
         struct peer peer = request_peer(req);
         struct export *export;
@@ -316,11 +335,11 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         if (r < 0)
                 r = -ESTALE; /* removed since it was looked up: the kernel looks again */
         else if (export)
-                r = open_export(mount, export, writing, &out.fh);
+                r = open_export(mount, export, writing, &origin, &out.fh);
         else if (writing)
                 r = -EACCES;
         else
-                r = open_status(mount, ino, &peer, &out.fh);
+                r = open_status(mount, &origin, &peer, &out.fh);
         if (r < 0) {
                 fuse_reply_err(req, -r);
                 return;

@@ -5,9 +5,10 @@
  * A queue thread: one queue of the engine, one descriptor of /dev/fuse, one libfuse session.
  *
  * Requests are received into windows: pool pages of the mount's own client, laid out so that the
- * payload of a WRITE begins on a page boundary. A few windows wait in the kernel at any time; one
- * that a request arrived in is decoded and goes back at once, unless a transfer keeps its pages,
- * which are then replaced.
+ * payload of a WRITE begins on a page boundary, and a slot of the memory file for the headers,
+ * which outlive the process there (memory-file.h). A few windows wait in the kernel at any time;
+ * one that a request arrived in is decoded and goes back at once, unless a transfer keeps its slot
+ * or its pages, which are then replaced.
  *
  * Nothing in here waits for anything but the queue: a request that cannot go on is a transfer in
  * somebody's list (pages, range lock, device).
@@ -20,6 +21,7 @@
 #include <dmio/dmio.h>
 
 #include "mount/interrupt.h"
+#include "mount/memory-file.h"
 #include "mount/session.h"
 #include "util/list.h"
 
@@ -48,14 +50,17 @@ struct transfer;
 
 struct window {
         struct queue_thread *thread;
-        struct page_list *pages; /* NULL while it waits for some */
+        struct memory_slot *slot; /* NULL until it gets one to receive into */
+        struct page_list *pages;  /* NULL while it waits for some */
         struct dmio_op op;
         struct iovec iov[WINDOW_PAGES];
-        unsigned int n_iov; /* 0: to be made from the pages */
+        unsigned int n_iov;  /* 0: to be made from the pages */
+        bool copies_headers; /* out of the pages; they are not received into the slot */
         struct dmio_page_wait wait;
         bool receiving;
         bool waiting;
-        bool renew; /* get other pages: these keep chunks of the pool from going */
+        bool without_slot; /* until a transfer ends */
+        bool renew;        /* get other pages: these keep chunks of the pool from going */
 };
 
 struct queue_thread {
@@ -66,6 +71,8 @@ struct queue_thread {
         int state;    /* 0, then 1 when it serves or a negative errno; under mount.start_lock */
         struct session session;
         struct dmio_queue *queue;
+        struct slots slots;
+        unsigned int n_without_slot; /* windows */
         struct window windows[WINDOWS];
         unsigned int n_windows; /* as many as there are pages for */
 
@@ -82,6 +89,8 @@ struct queue_thread {
         unsigned int extra_pages; /* reserved for them beyond PARKED_PAGES */
         uint64_t stalled_usec;    /* since when no window has had pages, and none moved on; or 0 */
 
+        bool copies_headers; /* see window_describe() */
+        bool resuming;       /* receives by itself, not by windows in the kernel */
         unsigned int spin_score;
         bool ended;    /* the connection is gone */
         bool draining; /* receives nothing more */
@@ -104,6 +113,18 @@ void queue_thread_drain(struct queue_thread *thread);
 void queue_thread_stop(struct queue_thread *thread);
 
 /*
+ * On the first thread, before it serves and with no other thread there: receive and begin all that
+ * the kernel sends again; it comes before anything new.
+ */
+void queue_thread_receive_resent(struct queue_thread *thread);
+
+/*
+ * On the thread: what is in a slot of its own as if it had been received just now. @keep: the slot
+ * is still needed.
+ */
+void queue_thread_process_slot(struct queue_thread *thread, struct memory_slot *slot, bool keep);
+
+/*
  * For transfers, on the thread: take the @n_pages pages of payload of the request that is being
  * decoded. They belong to the mount's client.
  */
@@ -112,6 +133,13 @@ struct page_list *queue_thread_take_payload(struct queue_thread *thread, unsigne
 /* To be told when such pages are kept while waiting for others, and when they have been put. */
 void queue_thread_parked(struct queue_thread *thread);
 void queue_thread_unparked(struct queue_thread *thread);
+
+/*
+ * The same for the slot of that request, for who answers later; and to give it back when that has
+ * been done. The slot of one that is answered at once stays with its window.
+ */
+struct memory_slot *queue_thread_take_slot(struct queue_thread *thread);
+void queue_thread_put_slot(struct queue_thread *thread, struct memory_slot *slot);
 
 /* The payload without taking it: valid until the operation returns. */
 const struct page_list *queue_thread_payload(const struct queue_thread *thread);

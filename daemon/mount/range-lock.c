@@ -49,6 +49,17 @@ bool range_lock_acquire(struct range_lock *lock, struct range *range)
         return n_before == 0;
 }
 
+void range_lock_replace(struct range_lock *lock, struct range *held, struct range *range)
+{
+        pthread_mutex_lock(&lock->lock);
+        assert(held->n_before == 0 && held->offset == range->offset &&
+               held->length == range->length && held->shared == range->shared);
+        range->n_before = 0;
+        list_append(&held->link, &range->link);
+        list_unlink(&held->link);
+        pthread_mutex_unlock(&lock->lock);
+}
+
 void range_lock_release(struct range_lock *lock, struct range *range)
 {
         pthread_mutex_lock(&lock->lock);

@@ -46,5 +46,8 @@ void range_lock_deinit(struct range_lock *lock);
  */
 bool range_lock_acquire(struct range_lock *lock, struct range *range);
 
+/* @range takes the place of @held, which is held and has the same bounds, and holds it. */
+void range_lock_replace(struct range_lock *lock, struct range *held, struct range *range);
+
 /* Leave, and post those whose turn has come. */
 void range_lock_release(struct range_lock *lock, struct range *range);

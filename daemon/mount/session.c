@@ -24,6 +24,7 @@
 /* Of protocol 7.38 and later; the headers we build with may be older. */
 #define INIT_DIRECT_IO_ALLOW_MMAP (UINT64_C(1) << 36)
 #define INIT_HAS_RESEND (UINT64_C(1) << 39)
+#define NOTIFY_RESEND 7
 
 /* Asynchronous requests that the kernel has under way at once, and where it begins to hesitate. */
 #define MAX_BACKGROUND 256
@@ -254,4 +255,34 @@ int session_replay_init(struct session *session, const void *init, size_t length
         fuse_session_process_buf(session->fuse, &buffer);
         session->swallow = false;
         return fuse_session_exited(session->fuse) ? -EPROTO : 0;
+}
+
+bool session_can_resend(const void *init, size_t length)
+{
+        const struct fuse_init_in *in = (const void *)((const struct fuse_in_header *)init + 1);
+        size_t least = sizeof(struct fuse_in_header) + offsetof(struct fuse_init_in, unused);
+
+        if (length < least || !(in->flags & FUSE_INIT_EXT))
+                return false;
+        return (uint64_t)in->flags2 << 32 & INIT_HAS_RESEND;
+}
+
+int session_resend(int fd)
+{
+        /* A notification: no request is answered, and error is its number. */
+        const struct fuse_out_header header = { .len = sizeof(header), .error = NOTIFY_RESEND };
+
+        return write(fd, &header, sizeof(header)) < 0 ? -errno : 0;
+}
+
+int session_answer(int fd, uint64_t unique, int error, const void *data, size_t size)
+{
+        struct fuse_out_header header = {
+                .len = (uint32_t)(sizeof(header) + size),
+                .error = error,
+                .unique = unique,
+        };
+        const struct iovec iov[] = { { &header, sizeof(header) }, { (void *)data, size } };
+
+        return writev(fd, iov, size > 0 ? 2 : 1) < 0 ? -errno : 0;
 }

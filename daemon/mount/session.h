@@ -28,10 +28,6 @@ struct queue_thread;
  * into one more, and with 128 the kernel would cut such requests at odd places.
  */
 #define SESSION_MAX_PAGES (SESSION_MAX_WRITE / 4096 + 1)
-/* The two headers in front of the payload of a WRITE. */
-#define SESSION_HEADER 80
-/* The whole INIT request, kept for sessions that come later. */
-#define SESSION_INIT_SIZE 256
 
 struct session {
         struct fuse_session *fuse;
@@ -70,6 +66,16 @@ void session_unmount(struct session *session);
  */
 int session_process(struct session *session, const struct fuse_in_header *in, size_t length,
                     bool *ret_init);
+
+/* True if the kernel that sent this INIT can send requests again that were not answered. */
+bool session_can_resend(const void *init, size_t length);
+
+/* Have it do so. Returns 0 or a negative errno. */
+int session_resend(int fd);
+
+/* Answer the request @unique with @error (negative errno), or with @size bytes. Returns 0; -ENOENT
+ * if it has been answered before; or another negative errno. */
+int session_answer(int fd, uint64_t unique, int error, const void *data, size_t size);
 
 /* Have a saved INIT request decoded again, with no reply. Returns 0 or -EPROTO. */
 int session_replay_init(struct session *session, const void *init, size_t length);

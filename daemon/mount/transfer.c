@@ -13,6 +13,7 @@
 #include "mount/mount-internal.h"
 #include "mount/page-list.h"
 #include "mount/transfer.h"
+#include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/macros.h"
 
@@ -43,6 +44,10 @@ int transfer_new(struct queue_thread *thread, struct fuse_req *req, struct expor
         transfer->unique = req ? thread->current_unique : 0;
         transfer->operation = operation;
         transfer->begun_usec = transfer->now_usec = now_usec();
+        transfer->slot = req ? queue_thread_take_slot(thread) : NULL;
+        transfer->chunk = NULL;
+        transfer->orphan = NULL;
+        transfer->account = export->io;
         transfer->done = NULL;
         transfer->export = export;
         transfer->flags = 0;
@@ -66,6 +71,27 @@ int transfer_new_part(struct queue_thread *thread, struct export *export, enum o
         (*ret)->done = done;
         (*ret)->owner = owner;
         return 0;
+}
+
+void transfer_begun(struct transfer *transfer)
+{
+        if (transfer->slot)
+                memory_slot_set(transfer->slot, SLOT_BEGUN);
+        else if (transfer->chunk)
+                atomic_store_explicit(transfer->chunk, transfer->chunk_number,
+                                      memory_order_release);
+        if (transfer->orphan)
+                orphan_taken_over(transfer);
+}
+
+/* Before its range is left: from then on others may change what it has changed. */
+static void transfer_note_result(struct transfer *transfer, int64_t result)
+{
+        if (transfer->slot && memory_slot_state(transfer->slot) == SLOT_BEGUN)
+                memory_slot_done(transfer->slot, result);
+        else if (transfer->chunk && atomic_load(transfer->chunk) != 0)
+                atomic_store(transfer->chunk,
+                             result < 0 ? 0 : transfer->chunk_number | SLOT_CHUNK_DONE);
 }
 
 void transfer_cover(struct transfer *transfer, uint64_t offset, uint64_t length)
@@ -119,22 +145,39 @@ static void transfer_leave_export(struct transfer *transfer)
                 return;
         transfer_unlock_range(transfer);
         if (transfer->pages)
-                dmio_pages_put(export->io, transfer->pages);
+                dmio_pages_put(transfer->account, transfer->pages);
         transfer_unpark(transfer);
         transfer->pages = transfer->data = NULL;
         transfer->export = NULL;
         export_end(export);
 }
 
-void transfer_end(struct transfer *transfer)
+/* All but the slot, which lasts until the answer has been written. */
+static struct memory_slot *transfer_retire(struct transfer *transfer)
 {
         struct queue_thread *thread = transfer->thread;
 
         transfer_leave_export(transfer);
+        if (transfer->orphan)
+                orphan_not_taken_over(transfer);
+        if (thread->mount->orphans.io && transfer->account == thread->mount->orphans.io)
+                orphan_account_left(&thread->mount->orphans);
         interrupts_transfer_ends(transfer);
         thread->n_transfers--;
         list_unlink(&transfer->link);
         list_prepend(&thread->spare, &transfer->link);
+        return DMIO_TAKE(transfer->slot);
+}
+
+static void slot_put(struct queue_thread *thread, struct memory_slot *slot)
+{
+        if (slot)
+                queue_thread_put_slot(thread, slot);
+}
+
+void transfer_end(struct transfer *transfer)
+{
+        slot_put(transfer->thread, transfer_retire(transfer));
 }
 
 void transfers_free(struct queue_thread *thread)
@@ -149,16 +192,20 @@ void transfers_free(struct queue_thread *thread)
 
 void transfer_reply_error(struct transfer *transfer, int error)
 {
+        struct queue_thread *thread = transfer->thread;
         fuse_req_t req = transfer->req;
         transfer_done_fn done = transfer->done;
         void *owner = transfer->owner;
+        struct memory_slot *slot;
 
         transfer_count(transfer, error);
-        transfer_end(transfer);
+        transfer_note_result(transfer, error);
+        slot = transfer_retire(transfer);
         if (done)
                 done(owner, error);
         else if (req)
                 fuse_reply_err(req, -error);
+        slot_put(thread, slot);
 }
 
 /* Nobody waits for it any more. Ends it and returns true if so. */
@@ -225,6 +272,7 @@ void transfer_reply_written(struct transfer *transfer, uint64_t length)
         if (transfer_is_over(transfer))
                 return;
         transfer_count(transfer, 0);
+        transfer_note_result(transfer, (int64_t)length);
         transfer_leave_export(transfer);
         transfer->out.written = (struct fuse_write_out){ .size = (uint32_t)length };
         transfer_reply(transfer, sizeof(transfer->out), 1, sizeof(transfer->out.written));
@@ -240,10 +288,36 @@ static void pages_granted(struct dmio_page_wait *wait, struct page_list *pages)
                 transfer->have_pages(transfer);
 }
 
+/* An orphan's transfer has its own account to fall back on, which must not run dry for others. */
+static void transfer_use_client(struct transfer *transfer)
+{
+        if (transfer->account != transfer->export->io)
+                orphan_account_left(&transfer->thread->mount->orphans);
+        transfer->account = transfer->export->io;
+}
+
 bool transfer_get_pages(struct transfer *transfer, unsigned int n_pages)
 {
-        transfer->pages = transfer->data = dmio_pages_get(transfer->export->io, n_pages);
-        return transfer->pages != NULL;
+        struct page_list *pages = dmio_pages_get(transfer->export->io, n_pages);
+
+        if (pages)
+                transfer_use_client(transfer);
+        else if (transfer->orphan)
+                pages = dmio_pages_get(transfer->account, n_pages);
+        transfer->pages = transfer->data = pages;
+        return pages != NULL;
+}
+
+bool transfer_move_pages(struct transfer *transfer, struct page_list *payload)
+{
+        struct dm_io_client *from = transfer->thread->mount->io;
+
+        if (dmio_pages_move(from, transfer->export->io, payload) == 0)
+                transfer_use_client(transfer);
+        else if (!transfer->orphan || dmio_pages_move(from, transfer->account, payload) < 0)
+                return false;
+        transfer->pages = transfer->data = payload;
+        return true;
 }
 
 void transfer_wait_pages(struct transfer *transfer, unsigned int n_pages, transfer_step_fn then)
@@ -252,7 +326,7 @@ void transfer_wait_pages(struct transfer *transfer, unsigned int n_pages, transf
 
         transfer->have_pages = then;
         transfer->wait = (struct dmio_page_wait){
-                .client = transfer->export->io,
+                .client = transfer->account,
                 .queue = transfer->thread->queue,
                 .n_pages = n_pages,
                 .fn = pages_granted,
@@ -270,7 +344,10 @@ static void range_granted(struct dmio_task *task)
         struct transfer *transfer = container_of(task, struct transfer, range.task);
 
         transfer->now_usec = now_usec();
-        if (!transfer_is_over(transfer))
+        /* What a killed process had begun cannot just be left. */
+        if (transfer->orphan && !transfer->req && !transfer->done)
+                orphan_settle(transfer);
+        else if (!transfer_is_over(transfer))
                 transfer->have_range(transfer);
 }
 
@@ -283,6 +360,8 @@ void transfer_lock_range(struct transfer *transfer, bool shared, transfer_step_f
         transfer->range.queue = transfer->thread->queue;
         transfer->range.task.fn = range_granted;
         transfer->in_range = true;
+        if (transfer->orphan && orphan_take_range(transfer))
+                return;
         if (range_lock_acquire(&transfer->export->ranges, &transfer->range))
                 then(transfer);
 }

@@ -24,12 +24,15 @@
 #include <dmio/dmio.h>
 
 #include "model/statistics.h"
+#include "mount/memory-file.h"
 #include "mount/mirror.h"
+#include "mount/orphan.h"
 #include "mount/queue-thread.h"
 #include "mount/range-lock.h"
 #include "util/list.h"
 
 struct fuse_req;
+struct orphan;
 
 /* The part of a block that a request does not cover, at one of its ends. */
 struct edge {
@@ -53,8 +56,13 @@ struct transfer {
         uint64_t begun_usec;      /* CLOCK_MONOTONIC */
         uint64_t now_usec;        /* when what moves it on has happened */
         uint64_t unique;
-        uint64_t interrupted_usec; /* when the kernel said so; 0: not, or it has been answered */
-        bool of_cache;             /* the page cache asks, not a program */
+        struct memory_slot *slot;     /* where the next process would find it; NULL for a part */
+        _Atomic(uint32_t) *chunk;     /* of a part, the same; or NULL */
+        uint32_t chunk_number;        /* in it, plus one */
+        struct orphan *orphan;        /* it had begun in a process that was killed (orphan.h) */
+        struct dm_io_client *account; /* whose pages it has */
+        uint64_t interrupted_usec;    /* when the kernel said so; 0: not, or it has been answered */
+        bool of_cache;                /* the page cache asks, not a program */
         struct export *export;
 
         uint64_t offset; /* what was asked for, in bytes */
@@ -72,6 +80,7 @@ struct transfer {
 
         struct range range;
         bool in_range; /* entered, perhaps not yet held */
+        struct list fence_link;
         transfer_step_fn have_range;
 
         struct edge edges[2];
@@ -104,6 +113,13 @@ int transfer_new_part(struct queue_thread *thread, struct export *export, enum o
 struct counters *transfer_counters(const struct transfer *transfer, unsigned int row,
                                    enum operation operation);
 
+/*
+ * It holds its range, and its legs are going to be changed: from here on until it is answered, or
+ * has been left by transfer_reply_*(), a process that takes over knows of it. Those note what has
+ * become of it before its range is left.
+ */
+void transfer_begun(struct transfer *transfer);
+
 /* What it is about: [offset, offset + length), and the whole blocks around that. */
 void transfer_cover(struct transfer *transfer, uint64_t offset, uint64_t length);
 
@@ -121,6 +137,9 @@ void transfer_reply_written(struct transfer *transfer, uint64_t length);
 
 /* Get pages from the export's client, if it need not be waited for them. */
 bool transfer_get_pages(struct transfer *transfer, unsigned int n_pages);
+
+/* The same by taking payload that is in pages of the mount. */
+bool transfer_move_pages(struct transfer *transfer, struct page_list *payload);
 
 /*
  * Wait for them and go on with @then, perhaps at once after all. Answers ENOMEM itself if they can

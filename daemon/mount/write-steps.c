@@ -2,6 +2,7 @@
 
 #include "mount/write-steps.h"
 #include "model/export.h"
+#include "mount/mount-internal.h"
 #include "mount/page-list.h"
 #include "mount/transfer.h"
 #include "util/macros.h"
@@ -45,11 +46,19 @@ unsigned int transfer_edge_pages(const struct transfer *transfer)
         return n_edges * transfer_pages_of(transfer_block(transfer));
 }
 
+void write_flush_failed(struct transfer *transfer)
+{
+        struct export *export = transfer->export;
+        unsigned int n = atomic_fetch_add(&export->flush_failures, 1) + 1;
+
+        memory_file_set_failures(&transfer->thread->mount->memory, export->node.id, n);
+}
+
 static void write_done(struct transfer *transfer, int error)
 {
         /* With O_DSYNC it was a flush as well. */
         if (error < 0 && transfer->flags & DM_IO_FUA)
-                atomic_fetch_add(&transfer->export->flush_failures, 1);
+                write_flush_failed(transfer);
         if (error < 0)
                 transfer_reply_error(transfer, error);
         else
@@ -79,6 +88,7 @@ static void write_merge(struct transfer *transfer)
 
 static void write_locked(struct transfer *transfer)
 {
+        transfer_begun(transfer);
         if (transfer->edges[0].used || transfer->edges[1].used)
                 transfer_read_edges(transfer, write_merge);
         else

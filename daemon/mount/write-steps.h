@@ -24,5 +24,8 @@ void transfer_set_edges(struct transfer *transfer, struct page_list *spare);
 /* Lay the payload into the transfer's pages, and see to the edges, which lie behind the data. */
 void write_fill(struct transfer *transfer, const struct page_list *payload);
 
+/* Something could not be made durable: every open file of the export is to hear of it. */
+void write_flush_failed(struct transfer *transfer);
+
 /* The data is in the pages: write it, answer, end. */
 void write_start(struct transfer *transfer);

@@ -33,6 +33,14 @@ extern "C" {
 
 /* No thread of the library's own: the program drives the queues that it creates. */
 #define DMIO_ENGINE_NO_THREAD (1u << 0)
+/*
+ * What the kernel has been given to do with a ring goes on when the program is killed: the process
+ * is gone, and its writes may still be on their way to a device. With this flag each queue keeps
+ * the file of @held_fd open in the kernel until all that it was given is done. When held_fd is the
+ * end of a pipe for writing that nobody else has, its other end says so (POLLHUP), to whoever goes
+ * on with the same devices. Without io_uring the process itself does not go before.
+ */
+#define DMIO_ENGINE_HELD_FD (1u << 1)
 
 /*
  * How operations are carried out, by name:
@@ -55,12 +63,14 @@ struct dmio_engine_options {
         unsigned int depth;       /* operations that a queue has in flight, at most; 0 means 256 */
         unsigned int floor_pages; /* pages that belong to nobody; 0 means one chunk */
         uint64_t max_pages;       /* most pages that may be reserved; 0 means half the memory */
+        int held_fd;              /* with DMIO_ENGINE_HELD_FD; stays the caller's, open */
 };
 
 /*
  * Create an engine. @options may be NULL for the defaults. Returns 0, -EINVAL for an unknown flag
- * or a depth above 4096, -EOPNOTSUPP for a back-end that is not known or does not work here,
- * -ENOMEM, or what io_uring_setup(2) or pthread_create(3) return. *@ret is untouched on failure.
+ * or a depth above 4096, -EBADF for a held_fd that is not open, -EOPNOTSUPP for a back-end that is
+ * not known or does not work here, -ENOMEM, or what io_uring_setup(2) or pthread_create(3) return.
+ * *@ret is untouched on failure.
  */
 int dmio_engine_create(const struct dmio_engine_options *options, struct dmio_engine **ret);
 

@@ -7,8 +7,10 @@ not there.
 
 import array
 import os
+import select
 import socket
 import subprocess
+import threading
 
 from client import WORK, Connection, Refused, expect, expect_eq, image, ok, read_at, region, wait_for
 
@@ -29,9 +31,21 @@ class Supervisor:
         self.socket.setblocking(False)
         self.log = open(os.path.join(WORK, 'supervised.log'), 'ab')
         self.daemon = None
+        self.lock = threading.Lock()
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        """The daemon waits for room in the socket, and for barriers."""
+        while True:
+            select.select([self.socket], [], [])
+            self.listen()
 
     def listen(self):
         """Take what has been sent so far."""
+        with self.lock:
+            self.take()
+
+    def take(self):
         while True:
             try:
                 data, ancillary, _, _ = self.socket.recvmsg(4096, 4096)

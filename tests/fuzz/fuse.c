@@ -215,6 +215,7 @@ static void set_up(void)
         struct client *client;
         int pair[2], size = 4 << 20;
 
+        world->model.n_lanes = 1;
         fuzz_require(client_new(&world->model, "c", &peer, 160, true, 0, &client, &refusal) == 0);
         nodes[n_nodes++] = NODE_ROOT;
         nodes[n_nodes++] = NODE_ROOT_STATUS;
@@ -231,7 +232,11 @@ static void set_up(void)
                         (void)setsockopt(pair[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 
         mount.model = &world->model;
-        handle_table_init(&mount.handles);
+        fuzz_require(memory_file_new(&mount.memory) == 0);
+        handle_table_init(&mount.handles, &mount.memory);
+        orphans_init(&mount.orphans, &mount);
+        for (unsigned int i = 0; i < MEMORY_QUEUES; i++)
+                mount.clones[i] = -EBADF;
         pthread_mutex_init(&mount.judge_lock, NULL);
         pthread_mutex_init(&mount.start_lock, NULL);
         pthread_cond_init(&mount.start_changed, NULL);

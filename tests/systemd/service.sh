@@ -42,7 +42,11 @@ expect "dmioctl opens what the daemon could not" inside \
     dmioctl export create alice/vol /srv/t/a.img:0+1024 /srv/t/b.img:8+1024
 inside dd if=/dev/urandom of=$MOUNT_INSIDE/alice/vol bs=64k count=8 conv=notrunc,fsync status=none
 expect "a write through the mount is on both legs" cmp -n 524288 "$SHARED/a.img" "$SHARED/b.img" 0 4096
-expect_match "the state counts" "$(property StatusText)" "*1*"
+status_counts() {
+    [[ $(property StatusText) == "1 clients"* ]]
+}
+wait_for 5 status_counts
+ok "the state counts"
 
 as_user() {
     inside setpriv --reuid=65534 --regid=65534 --clear-groups -- "$@"
@@ -113,6 +117,10 @@ is_ready_again() {
 }
 wait_for 20 is_ready_again
 ok "and the service is ready all the same"
+
+# They would be back after each restart, with the sectors that others want.
+expect "the clients go" inside dmioctl client close alice
+expect "of both users" as_user dmioctl client close bob
 
 # --- the drop-in that the unit describes: a file, and a block device
 inside chown dmiod /srv/t/named.img

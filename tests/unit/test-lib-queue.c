@@ -496,6 +496,38 @@ static void flush_discard_and_zeroes(void **state)
         scratch_deinit(&disk);
 }
 
+/* Only a ring outlives its process; elsewhere the file is held by whoever has it open. */
+static void a_ring_holds_a_file_until_it_is_gone(void **state)
+{
+        struct dmio_engine_options options = {
+                .backend = test_backend(),
+                .flags = DMIO_ENGINE_NO_THREAD | DMIO_ENGINE_HELD_FD,
+                .held_fd = -1,
+        };
+        struct pollfd pollfd = { .events = POLLIN };
+        struct dmio_engine *engine;
+        struct dmio_queue *queue;
+        int fds[2];
+        bool ring;
+
+        assert_int_equal(dmio_engine_create(&options, &engine), -EBADF);
+        assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+        options.held_fd = fds[1];
+        assert_int_equal(dmio_engine_create(&options, &engine), 0);
+        ring = strcmp(dmio_engine_backend(engine), "uring") == 0;
+        assert_int_equal(dmio_queue_create(engine, &queue), 0);
+        assert_int_equal(close(fds[1]), 0);
+
+        pollfd.fd = fds[0];
+        if (ring)
+                assert_int_equal(poll(&pollfd, 1, 0), 0);
+        assert_int_equal(dmio_queue_destroy(queue), 0);
+        assert_int_equal(poll(&pollfd, 1, LIMIT_MS), 1);
+        assert_int_equal(pollfd.revents, POLLHUP);
+        assert_int_equal(dmio_engine_destroy(engine), 0);
+        assert_int_equal(close(fds[0]), 0);
+}
+
 static void options_that_make_no_sense_are_refused(void **state)
 {
         struct dmio_engine_options options = { .flags = 1u << 30 };
@@ -526,6 +558,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(a_callback_may_not_wait, setup, teardown),
                 cmocka_unit_test_setup_teardown(requests_run_in_the_callers_loop, setup, teardown),
                 cmocka_unit_test_setup_teardown(flush_discard_and_zeroes, setup, teardown),
+                cmocka_unit_test(a_ring_holds_a_file_until_it_is_gone),
                 cmocka_unit_test(options_that_make_no_sense_are_refused),
         };
 

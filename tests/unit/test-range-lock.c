@@ -276,6 +276,29 @@ static void no_two_holders_overlap(void **state)
         }
 }
 
+/* Who waited for the one that is replaced waits for the one in its place. */
+static void a_place_can_be_taken_over(void **state)
+{
+        struct fixture *f = *state;
+        struct waiter first = { .range = { .offset = 0, .length = 10 } };
+        struct waiter second = { .range = { .offset = 5, .length = 10 } };
+        struct waiter heir = { .range = { .offset = 0, .length = 10 } };
+
+        first.range.queue = second.range.queue = heir.range.queue = f->queue;
+        first.range.task.fn = second.range.task.fn = heir.range.task.fn = granted;
+        assert_true(range_lock_acquire(&f->lock, &first.range));
+        assert_false(range_lock_acquire(&f->lock, &second.range));
+        range_lock_replace(&f->lock, &first.range, &heir.range);
+        assert_true(list_is_empty(&first.range.link));
+        assert_int_equal(dmio_queue_process(f->queue, 0, 0), 0);
+        assert_int_equal(second.n_granted, 0);
+        range_lock_release(&f->lock, &heir.range);
+        assert_true(dmio_queue_process(f->queue, LIMIT_USEC, 0) > 0);
+        assert_int_equal(second.n_granted, 1);
+        range_lock_release(&f->lock, &second.range);
+        assert_int_equal(first.n_granted + heir.n_granted, 0);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -293,6 +316,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(shared_ranges_wait_for_others_and_others_for_them,
                                                 set_up, tear_down),
                 cmocka_unit_test_setup_teardown(no_two_holders_overlap, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(a_place_can_be_taken_over, set_up, tear_down),
         };
 
         return cmocka_run_group_tests_name("range-lock", tests, NULL, NULL);

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What is kept of a killed daemon does not fit: damaged memory, a mount that somebody has detached.
+It is refused with a message, and there is a mount again, though not with the files that were open.
+And who is connected, or connects while there is no daemon, can go on."""
+
+import errno
+import os
+import signal
+import struct
+
+from client import MOUNT, WORK, Closed, Connection, expect, expect_eq, image, ok, wait_for
+from killing import SIZE, daemon_pid, export, kill_daemon
+
+SUPERVISOR = os.getppid() and int(open(f'/proc/{daemon_pid()}/status').read()
+                                  .split('PPid:')[1].split()[0])
+PAGE = 4096
+
+
+def memory():
+    """The newest of the supervisor's descriptors of that name."""
+    folder = f'/proc/{SUPERVISOR}/fd'
+    found = [name for name in os.listdir(folder)
+             if os.readlink(os.path.join(folder, name)).startswith('/memfd:dmiod-state')]
+    expect_eq('one piece of memory is kept', len(found), 1)
+    return os.open(os.path.join(folder, found[0]), os.O_RDWR)
+
+
+def log():
+    with open(os.path.join(WORK, 'dmiod.log'), encoding='utf-8') as file:
+        return file.read()
+
+
+def damage(at, data):
+    fd = memory()
+    os.pwrite(fd, data, at)
+    os.close(fd)
+
+
+def number_of(fd):
+    try:
+        return len(os.pread(fd, 512, 0))
+    except OSError as e:
+        return errno.errorcode[e.errno]
+
+
+control = Connection()
+control.call('OpenClient', {'name': 'alice', 'pages': 64, 'linger': True})
+disk = image('disk.img', SIZE)
+fd = export('disk', disk)
+os.close(fd)
+path = os.path.join(MOUNT, 'alice', 'disk')
+
+for what, at, data, message in (
+        ('the magic', 0, b'X', 'does not begin as one of ours'),
+        ('a number in the header', 20, b'\xff', 'checksum of its header'),
+        ('the INIT request', 80, b'\xff\xff', 'checksum of the INIT'),
+        ('the state of a request', PAGE, struct.pack('<I', 77), 'has a state that does not exist'),
+):
+    fd = os.open(path, os.O_RDONLY)
+    before = len(log())
+    damage(at, data)
+    kill_daemon()
+    expect(f'{what} is damaged: it is said', message in log()[before:], log()[before:])
+    expect('and what is lost', 'files that were open there are lost' in log()[before:])
+    expect_eq('what was open is dead', number_of(fd), 'ENOTCONN')
+    os.close(fd)
+    fd = os.open(path, os.O_RDONLY)
+    expect_eq('and there is a mount again', number_of(fd), 512)
+    kill_daemon()
+    expect_eq('which outlasts the next kill', number_of(fd), 512)
+    os.close(fd)
+
+before = len(log())
+os.kill(SUPERVISOR, signal.SIGSTOP)
+pid = daemon_pid()
+waiting = Connection()
+waiting.call('Status')
+os.kill(pid, signal.SIGKILL)
+os.system(f'umount -l {MOUNT}')
+try:
+    waiting.call('Status')
+    raise AssertionError('there is nobody who could have answered')
+except Closed:
+    ok('who is connected hears that the daemon is gone')
+early = Connection()
+early.send('Status')
+os.kill(SUPERVISOR, signal.SIGCONT)
+expect('who connects while there is none is answered by the next', 'version' in
+       early.receive()['parameters'])
+expect('that the mount is gone is said', 'has been unmounted meanwhile' in log()[before:],
+       log()[before:])
+wait_for('a mount', lambda: os.path.exists(path))
+fd = os.open(path, os.O_RDONLY)
+expect_eq('there is another', number_of(fd), 512)
+os.close(fd)

@@ -1,0 +1,52 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# The service is killed and restarted under a real systemd while fio writes and verifies: it hears of
+# nothing, and files stay open. Devices came as descriptors, which the service manager keeps as well.
+. "$(dirname "$0")/../lib/common.sh"
+. "$(dirname "$0")/../lib/systemd.sh"
+require_cmd fio python3
+boot_systemd
+
+drop_in kill "[Unit]\nStartLimitIntervalSec=0\n"
+inside systemctl start dmiod.socket dmiod.service
+truncate -s 32M "$SHARED/a.img" "$SHARED/b.img"
+chmod 600 "$SHARED"/*.img
+expect "a client" inside dmioctl client open alice --pages 512 --linger
+expect "an export" inside dmioctl export create alice/vol /srv/t/a.img:0+65536 /srv/t/b.img:0+65536
+cp "$TEST_LIB/pauses.py" "$SHARED/"
+INSIDE_LIMIT=120 inside fio --name=vol --filename=$MOUNT_INSIDE/alice/vol --size=32M --ioengine=psync --numjobs=1 \
+    --direct=1 --rw=randrw --bsrange=4k-128k --verify=crc32c --verify_state_save=0 \
+    --verify_fatal=1 --time_based --runtime=12 >"$WORK/fio.log" 2>&1 &
+fio=$!
+INSIDE_LIMIT=120 inside timeout --preserve-status -s TERM 10 \
+    python3 /srv/t/pauses.py $MOUNT_INSIDE/alice/vol 6 >"$WORK/pauses.log" 2>&1 &
+pauses=$!
+
+is_another() {
+    local pid
+    pid=$(property MainPID)
+    [ "$pid" != 0 ] && [ "$pid" != "$1" ] && is_active
+}
+for ((i = 0; i < 6; i++)); do
+    sleep 0.8
+    process_is_gone $fio && break
+    pid=$(property MainPID)
+    if [ $i = 3 ]; then
+        inside systemctl restart dmiod.service
+    else
+        inside kill -9 "$pid"
+    fi
+    wait_for 20 is_another "$pid"
+done
+expect_eq "so many times it was killed or restarted" "$i" 6
+wait $fio || { cat "$WORK/fio.log" && fail "fio heard of it"; }
+ok "fio has read what it wrote"
+wait $pauses || true
+ok "pauses: $(cat "$WORK/pauses.log")"
+expect "the legs are equal" cmp "$SHARED/a.img" "$SHARED/b.img"
+expect_eq "there is one mount" "$(mounts_inside)" 1
+expect_match "it says that it took it up" "$(inside journalctl -u dmiod.service -o cat --no-pager)" \
+    "*Taking up the mount*"
+expect "it stops" inside systemctl stop dmiod.socket dmiod.service
+expect_eq "and nothing is mounted" "$(mounts_inside)" 0
