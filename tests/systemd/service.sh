@@ -143,7 +143,6 @@ expect "by the policy for devices" grep -q 'Operation not permitted' "$WORK/expe
 inside sh -c 'printf "[daemon]\nmount = /home/dmio\n" >/etc/dmiod/dmiod.conf.d/mount.conf'
 inside systemctl restart dmiod.service
 expect_eq "mounted where the daemon does not see it" "$(mounts_inside /home/dmio)" 1
-expect "what lasts is there, too" inside dmioctl client close alice
 expect "a client there" inside dmioctl client open carol --pages 16 --linger
 expect "an export there" inside dmioctl export create carol/vol /srv/t/a.img:0+1024
 expect "which is served" inside cmp -n 524288 /srv/t/a.img /home/dmio/carol/vol
