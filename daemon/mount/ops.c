@@ -295,12 +295,19 @@ static int open_export(struct mount *mount, struct export *export, bool writing,
  * the reply is made here; NOFLUSH saves a request at each close, for which there is nothing to do.
  *
  * Of an export with cache=page, files opened without O_DIRECT are read and written through the page
- * cache, which the kernel keeps until the next open.
+ * cache, which the kernel keeps until the next open. Those with O_DIRECT go past it by DIRECT_IO,
+ * too, if the kernel keeps both together then; or else by its own ways.
  */
-static uint32_t open_flags(const struct export *export, int flags)
+static uint32_t open_flags(const struct mount *mount, const struct export *export, int flags)
 {
-        if (export && export->cache == EXPORT_CACHE_PAGE && !(flags & O_DIRECT))
-                return FOPEN_NOFLUSH;
+        const void *init;
+        size_t size;
+
+        if (export && export->cache == EXPORT_CACHE_PAGE) {
+                size = memory_file_init(&mount->memory, &init);
+                if (!(flags & O_DIRECT) || !session_direct_is_coherent(init, size))
+                        return FOPEN_NOFLUSH;
+        }
         return FOPEN_DIRECT_IO | FOPEN_NOFLUSH | FOPEN_PARALLEL_DIRECT_WRITES;
 }
 
@@ -310,7 +317,7 @@ void ops_open_flags(struct mount *mount, uint64_t node, uint32_t flags, uint32_t
 
         pthread_mutex_lock(&mount->model->lock);
         found = model_find_node(mount->model, node);
-        *ret = open_flags(found ? found->export : NULL, (int)flags);
+        *ret = open_flags(mount, found ? found->export : NULL, (int)flags);
         pthread_mutex_unlock(&mount->model->lock);
 }
 
@@ -331,7 +338,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         int r;
 
         r = request_export(req, ino, &export);
-        out.open_flags = open_flags(export, fi->flags);
+        out.open_flags = open_flags(mount, export, fi->flags);
         if (r < 0)
                 r = -ESTALE; /* removed since it was looked up: the kernel looks again */
         else if (export)

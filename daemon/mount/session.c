@@ -257,14 +257,25 @@ int session_replay_init(struct session *session, const void *init, size_t length
         return fuse_session_exited(session->fuse) ? -EPROTO : 0;
 }
 
-bool session_can_resend(const void *init, size_t length)
+/* Of the flags above bit 31. */
+static bool init_offers(const void *init, size_t length, uint64_t flag)
 {
         const struct fuse_init_in *in = (const void *)((const struct fuse_in_header *)init + 1);
         size_t least = sizeof(struct fuse_in_header) + offsetof(struct fuse_init_in, unused);
 
         if (length < least || !(in->flags & FUSE_INIT_EXT))
                 return false;
-        return (uint64_t)in->flags2 << 32 & INIT_HAS_RESEND;
+        return (uint64_t)in->flags2 << 32 & flag;
+}
+
+bool session_can_resend(const void *init, size_t length)
+{
+        return init_offers(init, length, INIT_HAS_RESEND);
+}
+
+bool session_direct_is_coherent(const void *init, size_t length)
+{
+        return init_offers(init, length, INIT_DIRECT_IO_ALLOW_MMAP);
 }
 
 int session_resend(int fd)

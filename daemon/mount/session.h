@@ -73,6 +73,12 @@ bool session_can_resend(const void *init, size_t length);
 /* Have it do so. Returns 0 or a negative errno. */
 int session_resend(int fd);
 
+/*
+ * True if it throws pages of a file out of its cache when that is written with FOPEN_DIRECT_IO:
+ * from Linux 6.6 on, where such files can be mapped.
+ */
+bool session_direct_is_coherent(const void *init, size_t length);
+
 /* Answer the request @unique with @error (negative errno), or with @size bytes. Returns 0; -ENOENT
  * if it has been answered before; or another negative errno. */
 int session_answer(int fd, uint64_t unique, int error, const void *data, size_t size);

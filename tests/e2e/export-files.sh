@@ -197,9 +197,8 @@ END
 ok "without a cache there is plain reading and writing"
 
 # Before Linux 6.6 a file that is open past the page cache cannot be mapped shared; cache.sh has the rest.
-kernel=$(uname -r)
-if [ "$(printf '%s\n' 6.6 "$kernel" | sort -V | head -n 1)" != 6.6 ]; then
-    skip_case "shared mappings need Linux 6.6, this is $kernel"
+if ! kernel_has 6.6; then
+    skip_case "shared mappings need Linux 6.6"
     exit 0
 fi
 python3 - "$file" <<'END'

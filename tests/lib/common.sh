@@ -137,6 +137,11 @@ require_loop() {
     losetup -f >/dev/null 2>&1 || skip "needs a free loop device"
 }
 
+# kernel_has VERSION: the kernel is that one or a later one.
+kernel_has() {
+    [ "$(printf '%s\n' "$1" "$(uname -r)" | sort -V | head -n 1)" = "$1" ]
+}
+
 # --- what goes at the end
 
 # A file, so that functions called in $(...) can add to it.

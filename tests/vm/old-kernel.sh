@@ -11,7 +11,16 @@ run() {
     "$@" || { [ $? = 77 ] && return; echo "not ok - $*"; failed=1; }
 }
 
-for script in "${@:-export-files region-lists start-and-stop leg-errors cache holes}"; do
-    for name in $script; do run bash "tests/e2e/$name.sh"; done
+# Those in Python have a daemon that somebody starts for them, here one under a supervisor.
+run_test() {
+    if [ -e "tests/e2e/$1.sh" ]; then
+        run bash "tests/e2e/$1.sh"
+    else
+        run bash tests/lib/with-supervisor.sh "tests/e2e/$1.py"
+    fi
+}
+
+for script in "${@:-export-files start-and-stop cache holes outlive kill-old-kernel}"; do
+    for name in $script; do run_test "$name"; done
 done
 exit $failed
