@@ -108,7 +108,7 @@ chmod +x "$root/init"
 timeout -k 5 "${VM_TIMEOUT:-900}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 1 \
     -m "${VM_MEMORY:-768M}" -nographic -nodefaults -no-user-config -serial stdio -no-reboot \
     -kernel "$kernel" -initrd "$WORK/initrd" -append 'console=ttyS0 panic=-1 quiet loglevel=3' \
-    </dev/null 2>&1 | tr -d '\r' | tee "$WORK/console" | grep --line-buffered -v '^vm: status ' || true
+    </dev/null 2>&1 | sed -u 's,\r,,g' | tee "$WORK/console" | grep --line-buffered -v '^vm: status ' || true
 status=$(sed -n 's/^vm: status //p' "$WORK/console")
 [ -n "$status" ] || fail "the machine did not get to the end"
 exit "$status"
