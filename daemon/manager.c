@@ -300,6 +300,18 @@ static int start_mount(struct manager *manager)
         return r;
 }
 
+/*
+ * What nobody has taken belongs to nothing that lasts: a daemon was killed between keeping it and
+ * writing that down, or the other way round. Without a state folder that cannot be told.
+ */
+static void drop_descriptors(struct manager *manager)
+{
+        if (manager->state)
+                descriptor_store_drop(&manager->store);
+        else
+                descriptor_store_close(&manager->store);
+}
+
 static int start_watchdog(struct manager *manager)
 {
         int r;
@@ -353,6 +365,8 @@ int manager_new(const struct options *options, struct config *config, struct man
                 r = state_new(&manager->model, &manager->store, manager->event, &manager->state);
         if (r >= 0)
                 r = start_mount(manager);
+        if (r >= 0)
+                drop_descriptors(manager);
         if (r >= 0)
                 r = start_watchdog(manager);
         if (r >= 0)

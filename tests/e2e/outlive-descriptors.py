@@ -56,9 +56,9 @@ class Supervisor:
         self.listen()
         return sorted(name for name, _ in self.store if name.startswith('dmio-dev-'))
 
-    def start(self):
+    def start(self, state=STATE):
         # Out of the way of the numbers that they get in the daemon.
-        high = [os.dup2(fd, 200 + i) for i, (_, fd) in enumerate(self.store)]
+        high = [os.dup2(fd, 200 + i, inheritable=False) for i, (_, fd) in enumerate(self.store)]
 
         def place():
             for i, fd in enumerate(high):
@@ -71,7 +71,7 @@ class Supervisor:
         self.daemon = subprocess.Popen(
             ['sh', '-c', '[ -z "$LISTEN_FDS" ] || export LISTEN_PID=$$; exec "$@"', '-',
              BUILD + '/daemon/dmiod', '--config=/dev/null', '--mount=' + WORK + '/mnt-supervised',
-             '--control=' + SUPERVISED, '--state=' + STATE],
+             '--control=' + SUPERVISED, '--state=' + state],
             env=environment, preexec_fn=place, close_fds=False, stdout=self.log, stderr=self.log,
             stdin=subprocess.DEVNULL)
         for fd in high:
@@ -86,6 +86,10 @@ class Supervisor:
             return True
         except OSError:
             return False
+
+    def has_open(self, path):
+        folder = '/proc/%d/fd/' % self.daemon.pid
+        return any(os.readlink(folder + fd) == path for fd in os.listdir(folder))
 
     def kill(self):
         self.daemon.kill()
@@ -153,6 +157,21 @@ try:
     with Connection(path=SUPERVISED) as c:
         c.call('RemoveExport', {'client': 'nina', 'name': 'twice'})
     wait_for('with its export a descriptor goes', lambda: len(supervisor.devices()) == 2)
+
+    # One of an export that was never written down, or is no more.
+    supervisor.kill()
+    stray = image('stray.img', 1 << 20)
+    kept = supervisor.devices()
+    supervisor.store.append(('dmio-dev-999', os.open(stray, os.O_RDWR)))
+    supervisor.start(state='/dev/null/nowhere')
+    expect_eq('without a state folder everything stays in the store', supervisor.devices(),
+              sorted(kept + ['dmio-dev-999']))
+    expect('and the daemon has nothing of it open', not supervisor.has_open(stray))
+    supervisor.kill()
+    supervisor.start()
+    expect_eq('what nobody knows goes from the store', supervisor.devices(), kept)
+    expect('and from the daemon', not supervisor.has_open(stray))
+    expect_eq('the others are there', legs(), {'both': ['active', 'active']})
 
     # One that the supervisor has lost; whoever names no path has no other way to it.
     supervisor.kill()
