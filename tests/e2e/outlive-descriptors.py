@@ -2,10 +2,11 @@
 """Devices that came as descriptors, kept by whoever supervises the daemon: a small one of our own.
 
 They come back after a kill, go from the store with their export, and what the store does not have is
-not there.
+not there. And the mount, if it was made before the daemon starts: nothing is looked for in it.
 """
 
 import array
+import ctypes
 import os
 import socket
 import subprocess
@@ -90,6 +91,16 @@ class Supervisor:
     def has_open(self, path):
         folder = '/proc/%d/fd/' % self.daemon.pid
         return any(os.readlink(folder + fd) == path for fd in os.listdir(folder))
+
+    def make_mount(self, path):
+        """As dmiod-mount does: nobody serves it until the daemon does."""
+        subprocess.run(['umount', '-l', path], check=False, stderr=subprocess.DEVNULL)
+        fd = os.open('/dev/fuse', os.O_RDWR)
+        options = 'fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions' % fd
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.mount(b'dmiod', path.encode(), b'fuse.dmiod', 0, options.encode()) < 0:
+            raise OSError(ctypes.get_errno(), 'mount')
+        self.store.append(('fuse', fd))
 
     def kill(self):
         self.daemon.kill()
@@ -191,6 +202,27 @@ try:
     supervisor.store = []
     supervisor.start()
     expect_eq('a descriptor of root is as good as its path', legs()['root'], ['active'])
+
+    # A path that has come to lead into the mount, which nobody serves before the daemon has started.
+    mount = os.path.join(WORK, 'mnt-supervised')
+    link, around = os.path.join(WORK, 'link'), os.path.join(WORK, 'around')
+    os.symlink(two, link)
+    os.symlink('.', around)
+    with Connection(path=SUPERVISED) as c:
+        c.call('CreateExport', {'client': 'root', 'name': 'link', 'regions': [
+            region(around + '/' + os.path.basename(link), 256, 8)]})
+    supervisor.kill()
+    supervisor.make_mount(mount)
+    supervisor.start()
+    expect_eq('links are followed', legs()['link'], ['active'])
+    supervisor.kill()
+    os.remove(link)
+    os.symlink('around/mnt-supervised/root/root', link)
+    supervisor.make_mount(mount)
+    supervisor.start()
+    expect_eq('what lies in the mount is not there', legs()['link'], ['failed'])
+    expect_eq('and keeps nobody from starting', legs()['root'], ['active'])
+
     with Connection(path=SUPERVISED) as c:
         for client in ('root', 'nina'):
             c.call('CloseClient', {'name': client})
