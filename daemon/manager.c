@@ -48,6 +48,7 @@ struct manager {
         struct worker *worker;
         struct model model;
         bool has_model;
+        bool ending; /* a start that failed: there is nothing to be stopped */
         struct state *state;
         struct mount *mount;
         struct server *server;
@@ -95,6 +96,8 @@ static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo
         struct manager *manager = userdata;
         int r;
 
+        if (manager->ending)
+                return 0;
         if (manager->stop) {
                 log_error("A second signal asks to stop");
                 stop_now(manager->stop);
@@ -148,7 +151,7 @@ static int on_reload_signal(sd_event_source *source, const struct signalfd_sigin
         struct manager *manager = userdata;
         struct timespec now;
 
-        if (manager->stop)
+        if (manager->stop || manager->ending)
                 return 0;
 
         clock_gettime(CLOCK_MONOTONIC, &now);
@@ -401,6 +404,7 @@ static void drop_clients(struct manager *manager)
         struct model *model = &manager->model;
         struct client *client;
 
+        manager->ending = true;
         commit_freeze(model);
         list_for_each (client, &model->clients, link)
                 (void)client_close(client, NULL, NULL);
