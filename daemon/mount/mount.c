@@ -168,6 +168,8 @@ int mount_new(struct model *model, const struct config *config, int fuse_fd_, st
         mount = mount_alloc(model, config);
         if (!mount)
                 return log_error_errno(-ENOMEM, "Cannot mount: %m");
+        /* The threads count where exports that may be there already have room for so many. */
+        assert(model->n_lanes >= mount->n_threads);
 
         r = reserve_pages(mount);
         if (r < 0)
