@@ -51,6 +51,7 @@ struct manager {
         struct worker *worker;
         struct model model;
         bool has_model;
+        bool ending; /* a start that failed: there is nothing to be stopped */
         struct state *state;
         struct mount *mount;
         struct server *server;
@@ -98,6 +99,8 @@ static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo
         struct manager *manager = userdata;
         int r;
 
+        if (manager->ending)
+                return 0;
         if (manager->stop) {
                 log_error("A second signal asks to stop");
                 stop_now(manager->stop);
@@ -151,7 +154,7 @@ static int on_reload_signal(sd_event_source *source, const struct signalfd_sigin
         struct manager *manager = userdata;
         struct timespec now;
 
-        if (manager->stop)
+        if (manager->stop || manager->ending)
                 return 0;
 
         clock_gettime(CLOCK_MONOTONIC, &now);
@@ -313,6 +316,18 @@ static int take_descriptors(struct manager *manager, int *ret)
         return 0;
 }
 
+/*
+ * What nobody has taken belongs to nothing that lasts: a daemon was killed between keeping it and
+ * writing that down, or the other way round. Without a state folder that cannot be told.
+ */
+static void drop_descriptors(struct manager *manager)
+{
+        if (manager->state)
+                descriptor_store_drop(&manager->store);
+        else
+                descriptor_store_close(&manager->store);
+}
+
 static int start_watchdog(struct manager *manager)
 {
         int r;
@@ -370,7 +385,7 @@ int manager_new(const struct options *options, struct config *config, struct man
         if (r >= 0)
                 r = mount_new(&manager->model, manager->config, &manager->store, &manager->mount);
         if (r >= 0)
-                descriptor_store_drop(&manager->store);
+                drop_descriptors(manager);
         if (r >= 0)
                 r = start_watchdog(manager);
         if (r >= 0)
@@ -407,6 +422,7 @@ static void drop_clients(struct manager *manager)
         struct model *model = &manager->model;
         struct client *client;
 
+        manager->ending = true;
         commit_freeze(model);
         list_for_each (client, &model->clients, link)
                 (void)client_close(client, NULL, NULL);

@@ -123,6 +123,10 @@ static json_t *read_spec(const struct add_fault_arguments *arguments, const stru
         (void)snprintf(reason, sizeof(reason), "the export has legs 0 to %u", export->n_legs - 1);
         if ((uint64_t)arguments->leg >= export->n_legs)
                 return error_invalid_parameter("leg", reason);
+        /* To the engine no device means any. */
+        if (!export->legs[arguments->leg].spec.bdev)
+                return error_invalid_parameter("leg", "was not there when the daemon started, and "
+                                                      "takes part in nothing");
         error = check_action(arguments);
         if (!error)
                 error = check_range(arguments, export, spec);

@@ -159,9 +159,14 @@ static json_t *open_path(struct device_list *list, unsigned int region, struct d
         int r;
 
         /* Only looked at at first: opening a FIFO waits, and opening a tape rewinds it. */
-        fd = open(entry->path, O_PATH | O_CLOEXEC);
+        if (list->unserved)
+                fd = mount_guard_open(entry->path, list->mount_device);
+        else
+                fd = open(entry->path, O_PATH | O_CLOEXEC);
+        if (list->unserved && fd == -EXDEV)
+                return error_invalid_region(region, OWN_MOUNT_REASON);
         if (fd < 0)
-                return open_error(entry, -errno);
+                return open_error(entry, list->unserved ? fd : -errno);
         error = check_file(list, region, entry, fd);
         if (error)
                 return error;

@@ -47,6 +47,7 @@ struct device_entry {
 struct device_list {
         const char *mount;  /* the daemon's own */
         dev_t mount_device; /* of it; 0 if unknown */
+        bool unserved;      /* the mount, perhaps: whoever looks into it waits for ever */
         bool writes;
         bool privileged; /* whose descriptors are as good as paths */
         unsigned int n;

@@ -9,6 +9,7 @@
 #include "mount/mirror.h"
 #include "mount/mount-internal.h"
 #include "mount/transfer.h"
+#include "util/clock.h"
 #include "util/macros.h"
 
 /* Zeroes without end, for legs that cannot be told to make some. Only ever read. */
@@ -86,6 +87,7 @@ static void mirror_recorded(struct dmio_task *task)
         struct mirror *mirror = &transfer->mirror;
         int error = mirror->result;
 
+        transfer->now_usec = now_usec();
         if (error == 0 && mirror->record.error < 0 && mirror->op != DM_IO_READ)
                 error = -EIO;
         mirror->then(transfer, error);

@@ -234,6 +234,8 @@ int mount_new(struct model *model, const struct config *config, struct descripto
         mount = mount_alloc(model, config);
         if (!mount)
                 return log_error_errno(-ENOMEM, "Cannot mount: %m");
+        /* The threads count where exports that may be there already have room for so many. */
+        assert(model->n_lanes >= mount->n_threads);
         mount->store = store;
 
         r = reserve_pages(mount);

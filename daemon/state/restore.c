@@ -24,6 +24,7 @@ struct restoration {
         const struct saved_export *saved;
         const struct peer *owner;
         struct descriptor_store *store;
+        dev_t mount_device; /* of a mount that was made for us, or 0 */
         bool same_boot;
         struct leg_spec legs[DM_IO_MAX_REGIONS];
         int fds[DM_IO_MAX_REGIONS]; /* of those that were kept */
@@ -175,6 +176,8 @@ static void open_leg(struct restoration *restoration, unsigned int i)
         }
 
         list->mount = restoration->model->config->mount;
+        list->mount_device = restoration->mount_device;
+        list->unserved = restoration->mount_device != 0;
         list->writes = !restoration->saved->read_only;
         list->n = 1;
         list->entries[0] = (struct device_entry){
@@ -309,6 +312,7 @@ int restore(struct model *model, struct descriptor_store *store, const struct sa
             bool same_boot)
 {
         const struct saved_client *clients = saved->clients.items;
+        const dev_t mount_device = mount_guard_device(model->config->mount);
         DMIO_CLEANUP(freep) struct restoration *restoration = NULL;
         unsigned int n_exports = 0;
         int r = 0;
@@ -327,6 +331,7 @@ int restore(struct model *model, struct descriptor_store *store, const struct sa
                         .client = &clients[i],
                         .owner = &owner,
                         .store = store,
+                        .mount_device = mount_device,
                         .same_boot = same_boot,
                 };
                 r = peer_from_user((uid_t)clients[i].uid, (gid_t)clients[i].gid, &owner);

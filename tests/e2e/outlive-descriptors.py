@@ -2,10 +2,11 @@
 """Devices that came as descriptors, kept by whoever supervises the daemon: a small one of our own.
 
 They come back after a kill, go from the store with their export, and what the store does not have is
-not there.
+not there. And the mount, if it was made before the daemon starts: nothing is looked for in it.
 """
 
 import array
+import ctypes
 import os
 import select
 import socket
@@ -70,9 +71,9 @@ class Supervisor:
         self.listen()
         return sorted(name for name, _ in self.store if name.startswith('dmio-dev-'))
 
-    def start(self):
+    def start(self, state=STATE):
         # Out of the way of the numbers that they get in the daemon.
-        high = [os.dup2(fd, 200 + i) for i, (_, fd) in enumerate(self.store)]
+        high = [os.dup2(fd, 200 + i, inheritable=False) for i, (_, fd) in enumerate(self.store)]
 
         def place():
             for i, fd in enumerate(high):
@@ -85,7 +86,7 @@ class Supervisor:
         self.daemon = subprocess.Popen(
             ['sh', '-c', '[ -z "$LISTEN_FDS" ] || export LISTEN_PID=$$; exec "$@"', '-',
              BUILD + '/daemon/dmiod', '--config=/dev/null', '--mount=' + WORK + '/mnt-supervised',
-             '--control=' + SUPERVISED, '--state=' + STATE],
+             '--control=' + SUPERVISED, '--state=' + state],
             env=environment, preexec_fn=place, close_fds=False, stdout=self.log, stderr=self.log,
             stdin=subprocess.DEVNULL)
         for fd in high:
@@ -100,6 +101,20 @@ class Supervisor:
             return True
         except OSError:
             return False
+
+    def has_open(self, path):
+        folder = '/proc/%d/fd/' % self.daemon.pid
+        return any(os.readlink(folder + fd) == path for fd in os.listdir(folder))
+
+    def make_mount(self, path):
+        """As dmiod-mount does: nobody serves it until the daemon does."""
+        subprocess.run(['umount', '-l', path], check=False, stderr=subprocess.DEVNULL)
+        fd = os.open('/dev/fuse', os.O_RDWR)
+        options = 'fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions' % fd
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.mount(b'dmiod', path.encode(), b'fuse.dmiod', 0, options.encode()) < 0:
+            raise OSError(ctypes.get_errno(), 'mount')
+        self.store.append(('fuse', fd))
 
     def kill(self):
         self.daemon.kill()
@@ -168,6 +183,21 @@ try:
         c.call('RemoveExport', {'client': 'nina', 'name': 'twice'})
     wait_for('with its export a descriptor goes', lambda: len(supervisor.devices()) == 2)
 
+    # One of an export that was never written down, or is no more.
+    supervisor.kill()
+    stray = image('stray.img', 1 << 20)
+    kept = supervisor.devices()
+    supervisor.store.append(('dmio-dev-999', os.open(stray, os.O_RDWR)))
+    supervisor.start(state='/dev/null/nowhere')
+    expect_eq('without a state folder everything stays in the store', supervisor.devices(),
+              sorted(kept + ['dmio-dev-999']))
+    expect('and the daemon has nothing of it open', not supervisor.has_open(stray))
+    supervisor.kill()
+    supervisor.start()
+    expect_eq('what nobody knows goes from the store', supervisor.devices(), kept)
+    expect('and from the daemon', not supervisor.has_open(stray))
+    expect_eq('the others are there', legs(), {'both': ['active', 'active']})
+
     # One that the supervisor has lost; whoever names no path has no other way to it.
     supervisor.kill()
     lost = supervisor.store.pop([name for name, _ in supervisor.store].index(before[0]))
@@ -186,6 +216,27 @@ try:
     supervisor.store = []
     supervisor.start()
     expect_eq('a descriptor of root is as good as its path', legs()['root'], ['active'])
+
+    # A path that has come to lead into the mount, which nobody serves before the daemon has started.
+    mount = os.path.join(WORK, 'mnt-supervised')
+    link, around = os.path.join(WORK, 'link'), os.path.join(WORK, 'around')
+    os.symlink(two, link)
+    os.symlink('.', around)
+    with Connection(path=SUPERVISED) as c:
+        c.call('CreateExport', {'client': 'root', 'name': 'link', 'regions': [
+            region(around + '/' + os.path.basename(link), 256, 8)]})
+    supervisor.kill()
+    supervisor.make_mount(mount)
+    supervisor.start()
+    expect_eq('links are followed', legs()['link'], ['active'])
+    supervisor.kill()
+    os.remove(link)
+    os.symlink('around/mnt-supervised/root/root', link)
+    supervisor.make_mount(mount)
+    supervisor.start()
+    expect_eq('what lies in the mount is not there', legs()['link'], ['failed'])
+    expect_eq('and keeps nobody from starting', legs()['root'], ['active'])
+
     with Connection(path=SUPERVISED) as c:
         for client in ('root', 'nina'):
             c.call('CloseClient', {'name': client})

@@ -184,3 +184,24 @@ cp "$WORK/whole.json" "$STATE/state.json"
 restart_dmiod
 expect_eq "whole again" "$(clients)" '[["alice",8],["bob",4]]'
 expect "stop" stop_dmiod
+
+# --- a start that fails is told to stop: somebody else's mount is there, which is asked for a while
+: >"$WORK/dmiod.log"
+mkdir -p "$MOUNT"
+python3 -c 'import ctypes, os, sys, time
+options = b"fd=%d,rootmode=40000,user_id=0,group_id=0" % os.open("/dev/fuse", os.O_RDWR)
+if ctypes.CDLL(None).mount(b"other", sys.argv[1].encode(), b"fuse.dmiod", 0, options) == 0:
+    time.sleep(60)' "$MOUNT" &
+defer end_process $!
+wait_for 10 is_mounted "$MOUNT"
+"$DMIOD" --config="$WORK/dmiod.conf" --mount="$MOUNT" --control="$CONTROL" --state="$STATE" >>"$WORK/dmiod.log" 2>&1 &
+starting=$!
+wait_for 10 grep -q "are back" "$WORK/dmiod.log"
+kill -TERM $starting || true
+status=0
+wait $starting || status=$?
+expect_eq "it ends as a start that failed" "$status" 1
+umount -l "$MOUNT"
+restart_dmiod
+expect_eq "nothing is lost" "$(clients)" '[["alice",8],["bob",4]]'
+expect "stop" stop_dmiod

@@ -6,6 +6,7 @@
 
 #include "fuzz.h"
 #include "log.h"
+#include "mount/mount.h"
 #include "world.h"
 
 #define END_USEC UINT64_C(20000000)
@@ -60,6 +61,7 @@ static void make_world(struct world *world)
         fuzz_require(worker_new(world->event, &world->worker) == 0);
         fuzz_require(model_init(&world->model, world->engine, world->queue, &world->config,
                                 world->worker) == 0);
+        world->model.n_lanes = mount_n_threads(&world->config);
 }
 
 struct world *world_get(void)
