@@ -31,11 +31,16 @@
 #include "state/state.h"
 #include "stop.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/macros.h"
 #include "watchdog.h"
 #include "worker.h"
 
 #define STATUS_USEC UINT64_C(1000000)
+
+/* Signals so shortly after the one that asked to stop are of the same wish: timeout(1), for one,
+ * sends its own to the process and to its group. */
+#define SAME_STOP_USEC UINT64_C(500000)
 
 struct manager {
         const struct options *options;
@@ -52,6 +57,7 @@ struct manager {
         struct mount *mount;
         struct server *server;
         struct stop *stop;
+        uint64_t stop_usec; /* when it began */
         struct watchdog *watchdog;
         sd_event_source *status_timer;
         char status[128]; /* as the service manager knows it */
@@ -96,10 +102,13 @@ static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo
         int r;
 
         if (manager->stop) {
+                if (now_usec() - manager->stop_usec < SAME_STOP_USEC)
+                        return 0;
                 log_error("A second signal asks to stop");
                 stop_now(manager->stop);
         }
 
+        manager->stop_usec = now_usec();
         log_info("Stopping");
         (void)sd_notify(0, "STOPPING=1\nSTATUS=Stopping");
         event_daemon(EVENT_STOPPING, &manager->model);
