@@ -39,6 +39,10 @@
 
 #define STATUS_USEC UINT64_C(1000000)
 
+/* Signals so shortly after the one that asked to stop are of the same wish: timeout(1), for one,
+ * sends its own to the process and to its group. */
+#define SAME_STOP_USEC UINT64_C(500000)
+
 struct manager {
         const struct options *options;
         struct config *config;
@@ -56,6 +60,7 @@ struct manager {
         struct mount *mount;
         struct server *server;
         struct stop *stop;
+        uint64_t stop_usec; /* when it began */
         struct watchdog *watchdog;
         sd_event_source *status_timer;
         char status[128]; /* as the service manager knows it */
@@ -102,10 +107,13 @@ static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo
         if (manager->ending)
                 return 0;
         if (manager->stop) {
+                if (now_usec() - manager->stop_usec < SAME_STOP_USEC)
+                        return 0;
                 log_error("A second signal asks to stop");
                 stop_now(manager->stop);
         }
 
+        manager->stop_usec = now_usec();
         log_info("Stopping");
         (void)sd_notify(0, "STOPPING=1\nSTATUS=Stopping");
         event_daemon(EVENT_STOPPING, &manager->model);

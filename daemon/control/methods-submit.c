@@ -76,7 +76,7 @@ static bool wait_give(struct wait *wait, struct request *request, bool *ret_over
         bool is_last = !call->more || wait->n_left == 1;
         json_t *result;
 
-        if (!is_last && !call->has_room)
+        if (!call->has_room)
                 return false;
         wait->is_busy = true;
         result = request_take(request);

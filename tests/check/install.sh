@@ -27,7 +27,7 @@ if command -v scdoc >/dev/null; then
         expect "$page is installed" test -n "$(find "$stage" -path "*/man${page##*.}/$page")"
     done
 fi
-expect "so is the configuration" test -n "$(find "$stage" -path '*/etc/dmiod/dmiod.conf')"
+expect "so is the configuration, where the daemon looks for it" test -f "$stage/etc/dmiod/dmiod.conf"
 expect "internal headers are not" test -z "$(find "$stage" -path '*include*util*' -o -name '*-internal*')"
 
 # --- a program

@@ -69,6 +69,13 @@ else
     skip_case "varlinkctl introspect: there is no varlinkctl"
 fi
 
+group=
+end_group() {
+    [ -z "$group" ] || kill -KILL -- "-$group" 2>/dev/null || true
+    group=
+}
+defer end_group
+
 # --- dmioctl(1): a daemon that allows drills, in a folder with what the examples take for granted. (That
 # the page has all that dmioctl has is checked by manual-dmioctl.sh.)
 stop_dmiod
@@ -87,8 +94,13 @@ for block in "${blocks[@]}"; do
     status=0
     # One that monitors goes on for ever: it must have understood, and be there until it is ended.
     [[ $block == *monitor* ]] && patience=1 || patience=20
-    timeout "$patience" bash -e -o pipefail -c \
-        "dmioctl() { command dmioctl --control='$CONTROL' \"\$@\"; }; $block" >"$WORK/said" 2>&1 || status=$?
+    # timeout(1) is the leader of a process group, and waits for the shell only: what that began, and what
+    # does not end when it is told to, goes with the group.
+    timeout -k 5 "$patience" bash -e -o pipefail -c \
+        "dmioctl() { command dmioctl --control='$CONTROL' \"\$@\"; }; $block" >"$WORK/said" 2>&1 &
+    group=$!
+    wait "$group" || status=$?
+    end_group
     [ "$patience" = 20 ] || [ $status != 124 ] || status=0
     [ $status = 0 ] || { cat "$WORK/said" && fail "dmioctl(1): $block"; }
     ok "dmioctl(1): ${block%%$'\n'*}"

@@ -173,9 +173,14 @@ expect "and its mount" is_mounted "$MOUNT"
 start_dmiod
 expect "which the next one replaces" test -f "$MOUNT/.status"
 expect_eq "there is one mount" "$(grep -c " $MOUNT " /proc/self/mountinfo)" 1
+# As timeout(1) asks, which signals the process and its group.
+kill -STOP "$DMIOD_PID"
 kill -INT "$DMIOD_PID"
+kill -TERM "$DMIOD_PID"
+kill -CONT "$DMIOD_PID"
 wait_for 10 process_is_gone "$DMIOD_PID"
 expect_not "SIGINT is a stop, too" is_mounted "$MOUNT"
+expect "with a second signal at once it is the same stop" wait "$DMIOD_PID"
 
 # --- its mount taken away
 start_dmiod

@@ -184,6 +184,20 @@ if held:
     expect_eq('waiters that want the same share them', sorted(got), ids)
     expect_eq('nothing is left', nothing(c), ('NoSuchRequest', {'id': 0}))
 
+    # Others fetch all but the last one of those that somebody waits for who does not read.
+    ids = [submit(c, 'read', 0, 128) for i in range(40)]
+    last = submit_held()
+    gone = Connection()
+    gone.socket.setsockopt(1, 8, 4096)
+    gone.send('WaitIo', {'client': 'alice'}, more=True)
+    gone.receive()
+    for i in ids:
+        c.send('WaitIo', {'client': 'alice', 'ids': [i]})
+        c.receive()  # the result, or that it has been taken
+    os.unlink(hold)
+    expect_eq('the last one is not taken by who has not read those before', wait(c, [last])['id'], last)
+    gone.close()
+
     number = submit_held('bob')
     one, two = Connection(), Connection()
     one.send('WaitIo', {'client': 'bob', 'ids': [number]})
