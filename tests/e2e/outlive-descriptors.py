@@ -96,8 +96,10 @@ class Supervisor:
     def is_up(self):
         if self.daemon.poll() is not None:
             raise AssertionError('the daemon has ended with %d' % self.daemon.returncode)
+        # The socket is kept, too: connecting tells nothing of who is there to answer.
         try:
-            Connection(path=SUPERVISED).close()
+            with Connection(path=SUPERVISED) as c:
+                c.call('Status')
             return True
         except OSError:
             return False
