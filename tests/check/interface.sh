@@ -8,6 +8,8 @@ require_fuse
 require_cmd socat python3
 
 cat >"$WORK/dmiod.conf" <<END
+[daemon]
+drills = yes
 [device a.img]
 path = $WORK/a.img
 [device b.img]
