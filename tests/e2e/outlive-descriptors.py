@@ -106,7 +106,13 @@ class Supervisor:
 
     def has_open(self, path):
         folder = '/proc/%d/fd/' % self.daemon.pid
-        return any(os.readlink(folder + fd) == path for fd in os.listdir(folder))
+        for fd in os.listdir(folder):
+            try:
+                if os.readlink(folder + fd) == path:
+                    return True
+            except FileNotFoundError:
+                pass        # closed meanwhile
+        return False
 
     def make_mount(self, path):
         """As dmiod-mount does: nobody serves it until the daemon does."""
