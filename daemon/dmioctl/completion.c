@@ -107,34 +107,32 @@ static void offer_exports(const struct completion *completion)
         json_decref(reply);
 }
 
-static void offer_jobs(const struct completion *completion)
+/* The member @key of what is in the reply's @list; with @state only of those in that state. */
+static void offer_numbers(const struct completion *completion, const char *method, const char *list,
+                          const char *key, const char *state)
 {
-        json_t *reply = ask(completion, "io.dmiod.ListJobs", json_object());
-        const json_t *job;
+        json_t *reply = ask(completion, method, json_object());
+        const json_t *entry;
         char text[32];
         size_t i;
 
-        json_array_foreach (list_of(reply, "jobs"), i, job) {
-                if (strcmp(show_string(job, "state"), "running") != 0)
+        json_array_foreach (list_of(reply, list), i, entry) {
+                if (state && strcmp(show_string(entry, "state"), state) != 0)
                         continue;
-                snprintf(text, sizeof(text), "%ju", (uintmax_t)show_integer(job, "job"));
+                snprintf(text, sizeof(text), "%ju", (uintmax_t)show_integer(entry, key));
                 offer(completion, text);
         }
         json_decref(reply);
 }
 
+static void offer_jobs(const struct completion *completion)
+{
+        offer_numbers(completion, "io.dmiod.ListJobs", "jobs", "job", "running");
+}
+
 static void offer_faults(const struct completion *completion)
 {
-        json_t *reply = ask(completion, "io.dmiod.ListFaults", json_object());
-        const json_t *fault;
-        char text[32];
-        size_t i;
-
-        json_array_foreach (list_of(reply, "faults"), i, fault) {
-                snprintf(text, sizeof(text), "%ju", (uintmax_t)show_integer(fault, "fault"));
-                offer(completion, text);
-        }
-        json_decref(reply);
+        offer_numbers(completion, "io.dmiod.ListFaults", "faults", "fault", NULL);
 }
 
 /* The lines "method NAME(...)" of the interface. */

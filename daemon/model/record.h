@@ -7,6 +7,9 @@
  * badly, before the failure has been written; else somebody might have heard of data that the next
  * daemon, after a kill, would not find.
  *
+ * If it cannot be written (the disk is full), writes get EIO until it can. Reads go on: they may
+ * then show what such a write brought to the legs that work, which is more than it was told of.
+ *
  * The leg is marked in the record's bracket; record_wait() is what every request passes before it
  * ends. Where nothing has failed that is one look at a flag.
  */

@@ -109,6 +109,7 @@ end_process $mute
 rm -f "$CONTROL"
 
 # --- names
+printf '[daemon]\ndrills = yes\n' >"$WORK/dmiod.conf"
 start_dmiod
 asked() {
     "$DMIOCTL" --control="$CONTROL" "$@"
@@ -126,6 +127,11 @@ expect_words "the socket as a word of its own" "dmioctl --control $CONTROL get b
 expect_words "export remove: exports" "$here export remove " alice/vol bob/disk
 expect_words "export create: clients" "$here export create " alice/ albert/ bob/
 expect_words "no names for a new client" "$here client open "
+asked fault add alice/vol 0 hold >/dev/null
+asked fault add bob/disk 0 delay --delay 1ms >/dev/null
+for verb in release remove; do
+    expect_words "fault $verb: faults" "$here fault $verb " 1 2
+done
 mapfile -t methods < <(sed -n 's/^method \(List[A-Za-z]*\)(.*/\1/p' "$DMIO_SOURCE/daemon/control/io.dmiod.varlink")
 expect "there are methods" test ${#methods[@]} -ge 3
 expect_words "methods" "$here call List" "${methods[@]}"
