@@ -195,6 +195,8 @@ static int forget_session(void)
         r = forget(DESCRIPTOR_STORE_FUSE);
         if (r > 0)
                 r = forget(DESCRIPTOR_STORE_STATE);
+        if (r > 0)
+                r = forget(DESCRIPTOR_STORE_STATE_2);
         for (unsigned int i = 1; r > 0 && i < CLONES_MAX; i++) {
                 (void)snprintf(clone, sizeof(clone), DESCRIPTOR_STORE_FUSE "-%u", i);
                 r = forget(clone);

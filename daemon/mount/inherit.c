@@ -64,10 +64,16 @@ void inherit_drop_clones(struct mount *mount)
                 forget_clone(mount, i);
 }
 
+static void forget_memory(struct mount *mount)
+{
+        (void)descriptor_store_remove(mount->store, DESCRIPTOR_STORE_STATE);
+        (void)descriptor_store_remove(mount->store, DESCRIPTOR_STORE_STATE_2);
+}
+
 void inherit_give_up(struct mount *mount)
 {
         (void)descriptor_store_remove(mount->store, DESCRIPTOR_STORE_FUSE);
-        (void)descriptor_store_remove(mount->store, DESCRIPTOR_STORE_STATE);
+        forget_memory(mount);
         inherit_drop_clones(mount);
 }
 
@@ -103,25 +109,56 @@ static int receive_init(struct mount *mount, int fd)
         return 1;
 }
 
+/*
+ * What was another build's has been copied: the copy is kept under the other name, and then what it
+ * was made of is not any more. Whoever comes when both are there takes either: this process will
+ * have been killed between the two, before it served anything.
+ */
+static void exchange_memory(struct mount *mount, const char *name, const char *other)
+{
+        int r;
+
+        (void)descriptor_store_remove(mount->store, other);
+        r = descriptor_store_push(mount->store, other, mount->memory.fd);
+        if (r < 0)
+                log_error_errno(r, "Cannot have the memory kept that was another build's: %m");
+        (void)descriptor_store_remove(mount->store, name);
+        log_notice("The daemon before was another build, whose open files are taken over");
+}
+
 /* What the process before has left in memory, if it can be gone on with. Returns 1, 0 or an errno.
  */
 static int take_memory(struct mount *mount)
 {
-        int fd = descriptor_store_take(mount->store, DESCRIPTOR_STORE_STATE);
+        const char *name = DESCRIPTOR_STORE_STATE, *other = DESCRIPTOR_STORE_STATE_2;
+        DMIO_CLEANUP(close_fdp) int spare = -EBADF;
         const char *why = NULL;
-        int r;
+        int fd, r;
 
+        fd = descriptor_store_take(mount->store, name);
+        spare = descriptor_store_take(mount->store, other);
+        if (fd < 0) {
+                name = DESCRIPTOR_STORE_STATE_2;
+                other = DESCRIPTOR_STORE_STATE;
+                fd = DMIO_TAKE_FD(spare);
+        }
         if (fd < 0)
                 return 0;
+        if (spare >= 0)
+                (void)descriptor_store_remove(mount->store, other);
+
         r = memory_file_open(&mount->memory, fd, &why);
-        if (r == 0)
+        if (r > 0)
+                exchange_memory(mount, name, other);
+        if (r >= 0)
                 return 1;
-        (void)descriptor_store_remove(mount->store, DESCRIPTOR_STORE_STATE);
+        forget_memory(mount);
         if (r == -EBADMSG)
                 log_error("The memory that was kept of the daemon before is damaged: %s", why);
         else if (r == -EPROTO)
                 log_error("The memory that was kept is of another build, which this one cannot "
-                          "read");
+                          "take up: %s",
+                          why);
         else
                 log_error_errno(r, "Cannot use the memory that was kept: %m");
         return 0;
@@ -130,6 +167,7 @@ static int take_memory(struct mount *mount)
 /* Returns 1 if @fd can be served, 0 if not, or a negative errno. */
 static int look_at(struct mount *mount, int fd)
 {
+        const struct memory_agreed *agreed;
         const void *init;
         size_t init_size;
         int r;
@@ -147,6 +185,12 @@ static int look_at(struct mount *mount, int fd)
         init_size = memory_file_init(&mount->memory, &init);
         if (init_size == 0)
                 return 1;
+        agreed = memory_file_agreed(&mount->memory);
+        if (agreed && !session_can_keep(agreed)) {
+                log_error("The daemon before was another build, which has promised the kernel what "
+                          "this one cannot keep");
+                return 0;
+        }
         mount->resends = session_can_resend(init, init_size) && !getenv(RESUME_NO_RESEND);
         r = mount->resends ? receive_init(mount, fd) : 0;
         if (r < 0)
@@ -154,7 +198,7 @@ static int look_at(struct mount *mount, int fd)
         if (r > 0) {
                 log_notice("The mount is a new one, and what was kept of another is dropped");
                 memory_file_close(&mount->memory);
-                (void)descriptor_store_remove(mount->store, DESCRIPTOR_STORE_STATE);
+                forget_memory(mount);
         }
         mount->resumed = r == 0;
         return 1;

@@ -12,108 +12,109 @@
 #include "util/cleanup.h"
 #include "util/macros.h"
 
-#define MAGIC "dmiomem"
-/* Another one for every change of what is laid out here, also of what a slot's members mean. */
-#define LAYOUT_VERSION 1
+/* The order of the table below. */
+enum {
+        KIND_INIT,
+        KIND_AGREED,
+        KIND_COUNTERS,
+        KIND_HANDLES,
+        KIND_FAILURES,
+        KIND_SLOTS,
+        _KIND_MAX,
+};
 
-#define HEADER_SIZE 4096
-#define SLOTS_OFFSET ((size_t)HEADER_SIZE)
-#define SLOTS_SIZE (sizeof(struct memory_slot) * MEMORY_SLOTS * MEMORY_QUEUES)
-#define HANDLES_OFFSET (SLOTS_OFFSET + SLOTS_SIZE)
-#define HANDLES_SIZE (sizeof(struct memory_handle) * MEMORY_HANDLES)
-#define FAILURES_OFFSET (HANDLES_OFFSET + HANDLES_SIZE)
-#define FAILURES_SIZE (sizeof(struct memory_failure) * MEMORY_FAILURES)
-/* Address space: memory is what has been touched. */
-#define FILE_SIZE (FAILURES_OFFSET + FAILURES_SIZE)
+#define KIND(of, structure, sections, items, first_size, member, name)                             \
+        {                                                                                          \
+                .type = (of), .flags = MEMORY_NEEDED, .n_sections = (sections),                    \
+                .n_items = (items), .item_size = sizeof(structure), .least = (first_size),         \
+                .key = (member), .what = (name)                                                    \
+        }
 
-_Static_assert(sizeof(struct memory_slot) == 192, "whole cache lines");
+static const struct memory_kind kinds[_KIND_MAX] = {
+        [KIND_INIT] = KIND(MEMORY_TYPE_INIT, struct memory_init, 1, 1, 272, MEMORY_NO_KEY, "INIT"),
+        [KIND_AGREED] =
+                KIND(MEMORY_TYPE_AGREED, struct memory_agreed, 1, 1, 16, MEMORY_NO_KEY, "replies"),
+        [KIND_COUNTERS] = KIND(MEMORY_TYPE_COUNTERS, struct memory_counters, 1, 1, 8, MEMORY_NO_KEY,
+                               "counters"),
+        [KIND_HANDLES] = KIND(MEMORY_TYPE_HANDLES, struct memory_handle, 1, MEMORY_HANDLES, 32,
+                              offsetof(struct memory_handle, node), "open files"),
+        [KIND_FAILURES] = KIND(MEMORY_TYPE_FAILURES, struct memory_failure, 1, MEMORY_FAILURES, 16,
+                               offsetof(struct memory_failure, node), "failures of exports"),
+        [KIND_SLOTS] = KIND(MEMORY_TYPE_SLOTS, struct memory_slot, MEMORY_QUEUES, MEMORY_SLOTS, 192,
+                            offsetof(struct memory_slot, in.unique), "requests"),
+};
+
+_Static_assert(sizeof(struct memory_slot) % 64 == 0, "whole cache lines");
+_Static_assert(sizeof(struct memory_slot) * MEMORY_SLOTS % 4096 == 0, "no gaps between threads");
 _Static_assert(MEMORY_SLOTS <= UINT16_MAX + 1, "indexes have 16 bits");
+_Static_assert(sizeof(struct memory_handle) % 8 == 0, "as all records");
 
-/* What must be the same for both processes. */
-struct layout {
-        char magic[8];
-        uint32_t version;
-        uint32_t header_size;
-        uint64_t size;
-        uint32_t n_queues, n_slots, n_handles, n_failures;
-        uint32_t slot_size, handle_size;
-};
-
-struct memory_header {
-        struct layout layout;
-        uint64_t layout_sum;
-
-        char init[MEMORY_INIT_SIZE];
-        uint64_t init_sum;
-        _Atomic(uint32_t) init_size; /* 0: not yet */
-
-        _Atomic(uint32_t) n_calls;
-        _Atomic(uint32_t) handles_used;
-        _Atomic(uint32_t) slots_used[MEMORY_QUEUES];
-};
-
-_Static_assert(sizeof(struct memory_header) <= HEADER_SIZE, "the header has its place");
-
-static const struct layout our_layout = {
-        .magic = MAGIC,
-        .version = LAYOUT_VERSION,
-        .header_size = HEADER_SIZE,
-        .size = FILE_SIZE,
-        .n_queues = MEMORY_QUEUES,
-        .n_slots = MEMORY_SLOTS,
-        .n_handles = MEMORY_HANDLES,
-        .n_failures = MEMORY_FAILURES,
-        .slot_size = sizeof(struct memory_slot),
-        .handle_size = sizeof(struct memory_handle),
-};
-
-/* FNV-1a: against damage, not against anybody. */
-static uint64_t sum_of(const void *data, size_t length)
+/* Each has one section, but for slots, which are last. */
+static struct memory_section *section_of(const struct memory_file *file, unsigned int kind)
 {
-        const uint8_t *p = data;
-        uint64_t sum = UINT64_C(0xcbf29ce484222325);
-
-        while (length-- > 0)
-                sum = (sum ^ *p++) * UINT64_C(0x100000001b3);
-        return sum;
+        return &file->header->sections[kind];
 }
 
-/* @file->fd is there. */
-static int map(struct memory_file *file)
+static struct memory_section *slots_of(const struct memory_file *file, unsigned int queue)
 {
-        uint8_t *at;
+        return section_of(file, KIND_SLOTS + queue);
+}
 
-        at = mmap(NULL, FILE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file->fd, 0);
-        if (at == MAP_FAILED)
-                return -errno;
-        file->header = (struct memory_header *)at;
-        file->slots = (struct memory_slot *)(at + SLOTS_OFFSET);
-        file->handles = (struct memory_handle *)(at + HANDLES_OFFSET);
-        file->failures = (struct memory_failure *)(at + FAILURES_OFFSET);
-        return 0;
+/* Address space: memory is what has been touched. */
+static size_t file_size(void)
+{
+        return memory_layout_size(kinds, _KIND_MAX);
+}
+
+static void *map_all(int fd, size_t size)
+{
+        void *at;
+
+        at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+        return at == MAP_FAILED ? NULL : at;
+}
+
+static void *at_kind(struct memory_header *header, unsigned int kind)
+{
+        return (char *)header + memory_layout_offset(kinds, _KIND_MAX, kind);
+}
+
+static void set_pointers(struct memory_file *file, struct memory_header *header)
+{
+        file->header = header;
+        file->init = at_kind(header, KIND_INIT);
+        file->agreed = at_kind(header, KIND_AGREED);
+        file->counters = at_kind(header, KIND_COUNTERS);
+        file->handles = at_kind(header, KIND_HANDLES);
+        file->failures = at_kind(header, KIND_FAILURES);
+        file->slots = at_kind(header, KIND_SLOTS);
 }
 
 int memory_file_new(struct memory_file *file)
 {
         struct memory_file new = MEMORY_FILE_NULL;
+        struct memory_header *header = NULL;
         int r = 0;
 
         new.fd = memfd_create("dmiod-state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
         if (new.fd < 0)
                 return -errno;
         /* Nobody can take away what is mapped. */
-        if (ftruncate(new.fd, (off_t)FILE_SIZE) < 0 ||
+        if (ftruncate(new.fd, (off_t)file_size()) < 0 ||
             fcntl(new.fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
                 r = -errno;
-        if (r == 0)
-                r = map(&new);
+        if (r == 0) {
+                header = map_all(new.fd, file_size());
+                r = header ? 0 : -errno;
+        }
         if (r < 0) {
                 (void)close_fd(new.fd);
                 return r;
         }
 
-        new.header->layout = our_layout;
-        new.header->layout_sum = sum_of(&our_layout, sizeof(our_layout));
+        memory_layout_write(kinds, _KIND_MAX, header);
+        set_pointers(&new, header);
+        atomic_store(&section_of(&new, KIND_COUNTERS)->used, 1);
         *file = new;
         return 0;
 }
@@ -133,28 +134,19 @@ static int check_slot(const struct memory_slot *slot, const char **ret_why)
         return 0;
 }
 
+/* What the records say, in our own layout. */
 static int check(const struct memory_file *file, const char **ret_why)
 {
-        const struct memory_header *header = file->header;
-        uint32_t init_size = atomic_load(&header->init_size);
+        const void *init;
+        size_t init_size = memory_file_init(file, &init);
 
-        if (memcmp(header->layout.magic, MAGIC, sizeof(MAGIC)) != 0)
-                return refuse(ret_why, "it does not begin as one of ours");
-        if (header->layout_sum != sum_of(&header->layout, sizeof(header->layout)))
-                return refuse(ret_why, "the checksum of its header is wrong");
-        if (memcmp(&header->layout, &our_layout, sizeof(our_layout)) != 0)
-                return -EPROTO;
-        if (init_size > sizeof(header->init) ||
-            (init_size > 0 && header->init_sum != sum_of(header->init, init_size)))
+        if (init_size > MEMORY_INIT_SIZE ||
+            (init_size > 0 && file->init->sum != memory_sum(MEMORY_SUM_START, init, init_size)))
                 return refuse(ret_why, "the checksum of the INIT request is wrong");
-        if (atomic_load(&header->handles_used) > MEMORY_HANDLES)
-                return refuse(ret_why, "it has more open files than there can be");
 
         for (unsigned int queue = 0; queue < MEMORY_QUEUES; queue++) {
-                uint32_t used = atomic_load(&header->slots_used[queue]);
+                uint32_t used = memory_file_slots_used(file, queue);
 
-                if (used > MEMORY_SLOTS)
-                        return refuse(ret_why, "it has more requests than there can be");
                 for (uint32_t i = 0; i < used; i++) {
                         int r = check_slot(&file->slots[queue * MEMORY_SLOTS + i], ret_why);
 
@@ -165,89 +157,159 @@ static int check(const struct memory_file *file, const char **ret_why)
         return 0;
 }
 
+/* @header, of @size bytes, is what another process has left. Returns 0 if it is our layout, or 1.
+ */
+static int take_up(struct memory_file *file, struct memory_header *header, size_t size,
+                   const char **ret_why)
+{
+        struct memory_file new = MEMORY_FILE_NULL;
+        int r;
+
+        r = memory_layout_check(header, size, ret_why);
+        if (r < 0)
+                return r;
+        r = memory_file_new(&new);
+        if (r < 0)
+                return r;
+        if (memory_layout_equal(header, new.header)) {
+                memory_file_close(&new);
+                set_pointers(file, header);
+                return check(file, ret_why);
+        }
+        r = memory_layout_copy(kinds, _KIND_MAX, header, new.header, ret_why);
+        if (r == 0)
+                r = check(&new, ret_why);
+        if (r < 0) {
+                memory_file_close(&new);
+                return r;
+        }
+        *file = new;
+        return 1;
+}
+
 int memory_file_open(struct memory_file *file, int fd, const char **ret_why)
 {
         struct memory_file old = MEMORY_FILE_NULL;
+        struct memory_header *header;
         struct stat st;
         int seals, r;
 
-        old.fd = fd;
         seals = fcntl(fd, F_GET_SEALS);
-        if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &st) < 0)
-                r = refuse(ret_why, "it is no sealed piece of memory");
-        else if (st.st_size < HEADER_SIZE)
-                r = refuse(ret_why, "it is too short");
-        else if (st.st_size != (off_t)FILE_SIZE)
-                r = -EPROTO;
-        else
-                r = map(&old);
-        if (r < 0) {
+        if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &st) < 0) {
+                (void)close_fd(fd);
+                return refuse(ret_why, "it is no sealed piece of memory");
+        }
+        if (st.st_size < (off_t)sizeof(*header)) {
+                (void)close_fd(fd);
+                return refuse(ret_why, "it is too short");
+        }
+        header = map_all(fd, (size_t)st.st_size);
+        if (!header) {
+                r = -errno;
                 (void)close_fd(fd);
                 return r;
         }
 
-        r = check(&old, ret_why);
-        if (r < 0) {
-                memory_file_close(&old);
-                return r;
+        r = take_up(&old, header, (size_t)st.st_size, ret_why);
+        if (r == 0) {
+                old.fd = fd;
+        } else {
+                (void)munmap(header, (size_t)st.st_size);
+                (void)close_fd(fd);
         }
-        *file = old;
-        return 0;
+        if (r >= 0)
+                *file = old;
+        return r;
+}
+
+void memory_file_settle(struct memory_file *file)
+{
+        for (unsigned int queue = 0; file->header && queue < MEMORY_QUEUES; queue++) {
+                struct memory_slot *first = &file->slots[queue * MEMORY_SLOTS];
+                uint32_t used = memory_file_slots_used(file, queue), i = 0;
+
+                while (i < used && first[i].in.unique == 0)
+                        memory_slot_clear(&first[i++]);
+                if (i == used)
+                        atomic_store(&slots_of(file, queue)->used, 0);
+        }
 }
 
 void memory_file_close(struct memory_file *file)
 {
         if (file->header)
-                (void)munmap(file->header, FILE_SIZE);
+                (void)munmap(file->header, file_size());
         (void)close_fd(file->fd);
         *file = (struct memory_file)MEMORY_FILE_NULL;
 }
 
 size_t memory_file_init(const struct memory_file *file, const void **ret)
 {
-        *ret = file->header->init;
-        return atomic_load(&file->header->init_size);
+        *ret = file->init->bytes;
+        return atomic_load(&section_of(file, KIND_INIT)->used) > 0 ? file->init->size : 0;
 }
 
 void memory_file_set_init(struct memory_file *file, const void *init, size_t length)
 {
-        struct memory_header *header = file->header;
+        memcpy(file->init->bytes, init, length);
+        file->init->sum = memory_sum(MEMORY_SUM_START, init, length);
+        file->init->size = (uint32_t)length;
+        atomic_store(&section_of(file, KIND_INIT)->used, 1);
+}
 
-        memcpy(header->init, init, length);
-        header->init_sum = sum_of(init, length);
-        atomic_store(&header->init_size, (uint32_t)length);
+const struct memory_agreed *memory_file_agreed(const struct memory_file *file)
+{
+        return atomic_load(&section_of(file, KIND_AGREED)->used) > 0 ? file->agreed : NULL;
+}
+
+void memory_file_set_agreed(struct memory_file *file, uint64_t flags, uint32_t max_write)
+{
+        file->agreed->flags = flags;
+        file->agreed->max_write = max_write;
+        atomic_store(&section_of(file, KIND_AGREED)->used, 1);
 }
 
 _Atomic(uint32_t) *memory_file_calls(struct memory_file *file)
 {
-        return &file->header->n_calls;
+        return &file->counters->calls;
+}
+
+/* As many as were used, and more. */
+static void use(struct memory_section *section, uint32_t index)
+{
+        if (index >= atomic_load(&section->used))
+                atomic_store(&section->used, index + 1);
 }
 
 uint32_t memory_file_handles_used(const struct memory_file *file)
 {
-        return atomic_load(&file->header->handles_used);
+        return atomic_load(&section_of(file, KIND_HANDLES)->used);
 }
 
 void memory_file_use_handle(struct memory_file *file, uint32_t index)
 {
-        if (index >= atomic_load(&file->header->handles_used))
-                atomic_store(&file->header->handles_used, index + 1);
+        use(section_of(file, KIND_HANDLES), index);
 }
 
 uint32_t memory_file_slots_used(const struct memory_file *file, unsigned int queue)
 {
-        return atomic_load(&file->header->slots_used[queue]);
+        return atomic_load(&slots_of(file, queue)->used);
 }
 
 void memory_file_set_failures(struct memory_file *file, uint64_t node, uint32_t count)
 {
+        struct memory_section *section = section_of(file, KIND_FAILURES);
+
         for (uint32_t i = 0; i < MEMORY_FAILURES; i++) {
-                struct memory_failure *failure = &file->failures[(node + i) % MEMORY_FAILURES];
+                struct memory_failure *failure = &file->failures[i];
                 uint64_t there = 0;
-                uint32_t before;
+                uint32_t before, used;
 
                 if (!atomic_compare_exchange_strong(&failure->node, &there, node) && there != node)
                         continue;
+                used = atomic_load(&section->used);
+                while (used <= i && !atomic_compare_exchange_weak(&section->used, &used, i + 1))
+                        ;
                 before = atomic_load(&failure->count);
                 while (before < count &&
                        !atomic_compare_exchange_weak(&failure->count, &before, count))
@@ -258,16 +320,11 @@ void memory_file_set_failures(struct memory_file *file, uint64_t node, uint32_t 
 
 uint32_t memory_file_failures(const struct memory_file *file, uint64_t node)
 {
-        for (uint32_t i = 0; i < MEMORY_FAILURES; i++) {
-                const struct memory_failure *failure =
-                        &file->failures[(node + i) % MEMORY_FAILURES];
-                uint64_t there = atomic_load(&failure->node);
+        uint32_t used = atomic_load(&section_of(file, KIND_FAILURES)->used);
 
-                if (there == node)
-                        return atomic_load(&failure->count);
-                if (there == 0)
-                        break;
-        }
+        for (uint32_t i = 0; i < used; i++)
+                if (atomic_load(&file->failures[i].node) == node)
+                        return atomic_load(&file->failures[i].count);
         return 0;
 }
 
@@ -300,7 +357,7 @@ void slots_deinit(struct slots *slots)
 
 struct memory_slot *slots_take(struct slots *slots)
 {
-        _Atomic(uint32_t) *used = &slots->file->header->slots_used[slots->queue];
+        _Atomic(uint32_t) *used = &slots_of(slots->file, slots->queue)->used;
         uint32_t index;
 
         if (slots->n_taken >= slots->limit)

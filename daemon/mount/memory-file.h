@@ -4,8 +4,9 @@
 /*
  * What outlives the process and cannot wait for a file: a piece of memory that the supervisor keeps
  * (descriptor-store.h), mapped and shared, so that what was stored in it before a SIGKILL is there
- * after it. In it are the kernel's INIT request, the open files, and for each queue thread the
- * requests that it has received.
+ * after it. In it are the kernel's INIT request and what was agreed then, the open files, and for
+ * each queue thread the requests that it has received. The next process may be another build's:
+ * what may be changed here, and how, says memory-layout.h.
  *
  * A request has a slot, with its header, from before anything is done about it. Where the kernel
  * does not send requests again it lays the header down here itself, so that there is no moment at
@@ -30,10 +31,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "mount/memory-layout.h"
+
 /* The two headers in front of the payload of a WRITE: as much as is always in a slot. */
 #define SLOT_HEADER 80
 /* So much of other requests is kept as well. */
+#ifndef DMIO_OTHER_BUILD /* for tests of upgrades: tests/lib/other-build.h */
 #define SLOT_REQUEST 160
+#endif
 /* Of a copy: chunks under way. */
 #define SLOT_CHUNKS 4
 
@@ -57,11 +62,11 @@ struct memory_slot {
         /* DONE: the result. OPEN: the fh plus one, once it is going to have one. A copy: the bytes
          * from the beginning that have been copied without a gap. */
         _Atomic(int64_t) result;
+        _Atomic(uint32_t) chunks[SLOT_CHUNKS];
         union {
                 struct fuse_in_header in;
                 uint8_t request[SLOT_REQUEST];
         };
-        _Atomic(uint32_t) chunks[SLOT_CHUNKS];
 };
 
 /* An open file. It is there if node is not 0; fh is its index, with the generation above. */
@@ -72,6 +77,9 @@ struct memory_handle {
         uint32_t uid; /* who opened it */
         _Atomic(uint32_t) flushes_told;
         uint32_t writing; /* 1: it was opened for writing, too */
+#ifdef DMIO_OTHER_BUILD
+        uint64_t other[5];
+#endif
 };
 
 /* An export whose flushes have failed (export.h). */
@@ -81,20 +89,44 @@ struct memory_failure {
         uint32_t reserved;
 };
 
+#define MEMORY_INIT_SIZE 256
+
+struct memory_init {
+        uint64_t sum; /* of the bytes */
+        uint32_t size;
+        uint32_t reserved;
+        uint8_t bytes[MEMORY_INIT_SIZE];
+};
+
+/* What the reply to INIT said. Kernel and daemon keep to it as long as there is the mount. */
+struct memory_agreed {
+        uint64_t flags;
+        uint32_t max_write;
+        uint32_t reserved;
+};
+
+struct memory_counters {
+        _Atomic(uint32_t) calls;
+        uint32_t reserved;
+};
+
+/* There may be more another time; with less, open files or requests could lose their place. */
+#ifndef DMIO_OTHER_BUILD
 #define MEMORY_QUEUES 64
 /* Of each thread: so many requests at a time, and what the process before it had begun. */
 #define MEMORY_SLOTS 16384
-#define MEMORY_SLOTS_IN_USE (MEMORY_SLOTS / 2)
 #define MEMORY_HANDLES (UINT32_C(1) << 20)
 #define MEMORY_FAILURES 1024
-#define MEMORY_INIT_SIZE 256
-
-struct memory_header;
+#endif
+#define MEMORY_SLOTS_IN_USE (MEMORY_SLOTS / 2)
 
 struct memory_file {
         int fd;
         struct memory_header *header;
-        struct memory_slot *slots;
+        struct memory_init *init;
+        struct memory_agreed *agreed;
+        struct memory_counters *counters;
+        struct memory_slot *slots; /* MEMORY_SLOTS for each queue thread */
         struct memory_handle *handles;
         struct memory_failure *failures;
 };
@@ -108,17 +140,28 @@ struct memory_file {
 int memory_file_new(struct memory_file *file);
 
 /*
- * Take up what another process has left; @fd is taken in any case. Returns 0; -EPROTO for another
- * build's layout; -EBADMSG for what is damaged, with what is wrong in *@ret_why; or a negative
- * errno.
+ * Take up what another process has left; @fd is taken in any case. Returns 0; 1 if that was another
+ * build, so that @file is a new one, which is to be kept in place of @fd from now on; -EPROTO for
+ * another build's that this one cannot read, -EBADMSG for what is damaged, both with what is wrong
+ * in *@ret_why; or a negative errno.
  */
 int memory_file_open(struct memory_file *file, int fd, const char **ret_why);
+
+/*
+ * At an end in order, when nobody uses slots any more: without a request in it no slot means
+ * anything, and even who does not know what a slot is can take up the rest.
+ */
+void memory_file_settle(struct memory_file *file);
 
 void memory_file_close(struct memory_file *file);
 
 /* The kernel's INIT request, once it has been answered. Returns its length, 0 if there is none. */
 size_t memory_file_init(const struct memory_file *file, const void **ret);
 void memory_file_set_init(struct memory_file *file, const void *init, size_t length);
+
+/* What was agreed on then; NULL if that is not known. */
+const struct memory_agreed *memory_file_agreed(const struct memory_file *file);
+void memory_file_set_agreed(struct memory_file *file, uint64_t flags, uint32_t max_write);
 
 /*
  * How many calls and jobs of the control channel may have something on its way to a device. Their

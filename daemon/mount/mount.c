@@ -344,6 +344,8 @@ struct mount *mount_free(struct mount *mount)
         mount->model->calls_noted = NULL;
         orphans_deinit(&mount->orphans);
         handle_table_deinit(&mount->handles);
+        if (mount->kept)
+                memory_file_settle(&mount->memory);
         memory_file_close(&mount->memory);
         for (unsigned int i = 0; i < MEMORY_QUEUES; i++)
                 (void)close_fd(mount->clones[i]);

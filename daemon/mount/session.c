@@ -15,8 +15,8 @@
 
 #include "log.h"
 #include "mount/fusermount.h"
+#include "mount/mount-internal.h"
 #include "mount/ops.h"
-#include "mount/queue-thread.h"
 #include "mount/session.h"
 #include "util/cleanup.h"
 #include "util/macros.h"
@@ -25,6 +25,17 @@
 #define INIT_DIRECT_IO_ALLOW_MMAP (UINT64_C(1) << 36)
 #define INIT_HAS_RESEND (UINT64_C(1) << 39)
 #define NOTIFY_RESEND 7
+
+/*
+ * What the kernel may be told that it can rely on, of what libfuse or we would like: no more,
+ * because whatever is agreed here binds all daemons that take the mount up, of newer builds and of
+ * older ones. So what is in here stays, and is kept by every build from now on; what is added makes
+ * older builds refuse the mount.
+ */
+#define AGREEABLE                                                                                  \
+        (FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO |         \
+         FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES | FUSE_INIT_EXT |                  \
+         INIT_DIRECT_IO_ALLOW_MMAP | INIT_HAS_RESEND)
 
 /* Asynchronous requests that the kernel has under way at once, and where it begins to hesitate. */
 #define MAX_BACKGROUND 256
@@ -65,10 +76,23 @@ static void init_amend(struct fuse_init_out *out, const struct fuse_init_in *in)
         uint64_t flags = FUSE_PARALLEL_DIROPS | INIT_DIRECT_IO_ALLOW_MMAP | INIT_HAS_RESEND;
 
         flags &= offered;
-        out->flags |= (uint32_t)flags;
-        out->flags2 |= (uint32_t)(flags >> 32);
+        out->flags = (out->flags | (uint32_t)flags) & (uint32_t)AGREEABLE;
+        out->flags2 = (out->flags2 | (uint32_t)(flags >> 32)) & (uint32_t)(AGREEABLE >> 32);
         if (offered & FUSE_MAX_PAGES)
                 out->max_pages = SESSION_MAX_PAGES;
+}
+
+/* Before the kernel hears of it: who comes after us finds what we have promised. */
+static void init_note(struct queue_thread *thread, const struct fuse_init_out *out)
+{
+        memory_file_set_agreed(&thread->mount->memory, out->flags | (uint64_t)out->flags2 << 32,
+                               out->max_write);
+}
+
+bool session_can_keep(const struct memory_agreed *agreed)
+{
+        return (agreed->flags & ~(uint64_t)AGREEABLE) == 0 &&
+               agreed->max_write <= SESSION_MAX_WRITE;
 }
 
 /*
@@ -78,15 +102,18 @@ static void init_amend(struct fuse_init_out *out, const struct fuse_init_in *in)
  */
 static ssize_t session_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
-        const struct session *session = &((struct queue_thread *)userdata)->session;
+        struct queue_thread *thread = userdata;
+        const struct session *session = &thread->session;
         const struct fuse_out_header *out = iov[0].iov_base;
         ssize_t n;
 
         if (session->swallow)
                 return (ssize_t)out->len;
         if (session->init && out->error == 0 && count > 1 &&
-            iov[1].iov_len >= sizeof(struct fuse_init_out))
+            iov[1].iov_len >= sizeof(struct fuse_init_out)) {
                 init_amend(iov[1].iov_base, session->init);
+                init_note(thread, iov[1].iov_base);
+        }
 
         n = writev(fd, iov, count);
         if (n >= 0 || errno == ENOENT)

@@ -19,6 +19,7 @@
 struct fuse_in_header;
 struct fuse_init_in;
 struct fuse_session;
+struct memory_agreed;
 struct queue_thread;
 
 /* Largest payload of a WRITE; a multiple of a page. */
@@ -70,7 +71,10 @@ int session_process(struct session *session, const struct fuse_in_header *in, si
 /* True if the kernel that sent this INIT can send requests again that were not answered. */
 bool session_can_resend(const void *init, size_t length);
 
-/* Have it do so. Returns 0 or a negative errno. */
+/* True if this build can serve a mount on which another one has agreed with the kernel so. */
+bool session_can_keep(const struct memory_agreed *agreed);
+
+/* Have the kernel send them again. Returns 0 or a negative errno. */
 int session_resend(int fd);
 
 /*

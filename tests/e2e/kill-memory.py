@@ -13,7 +13,7 @@ from killing import SIZE, daemon_pid, export, kill_daemon
 
 SUPERVISOR = os.getppid() and int(open(f'/proc/{daemon_pid()}/status').read()
                                   .split('PPid:')[1].split()[0])
-PAGE = 4096
+INIT, SLOTS = 1, 6  # types of sections (memory-layout.h)
 
 
 def memory():
@@ -23,6 +23,16 @@ def memory():
              if os.readlink(os.path.join(folder, name)).startswith('/memfd:dmiod-state')]
     expect_eq('one piece of memory is kept', len(found), 1)
     return os.open(os.path.join(folder, found[0]), os.O_RDWR)
+
+
+def section(wanted):
+    """Where the first section of that type begins."""
+    fd = memory()
+    section_size, count = struct.unpack_from('<12xI8xI', os.pread(fd, 40, 0))
+    table = os.pread(fd, section_size * count, 40)
+    os.close(fd)
+    return next(struct.unpack_from('<16xQ', table, i)[0] for i in range(0, len(table), section_size)
+                if struct.unpack_from('<I', table, i)[0] == wanted)
 
 
 def log():
@@ -53,8 +63,9 @@ path = os.path.join(MOUNT, 'alice', 'disk')
 for what, at, data, message in (
         ('the magic', 0, b'X', 'does not begin as one of ours'),
         ('a number in the header', 20, b'\xff', 'checksum of its header'),
-        ('the INIT request', 80, b'\xff\xff', 'checksum of the INIT'),
-        ('the state of a request', PAGE, struct.pack('<I', 77), 'has a state that does not exist'),
+        ('the INIT request', section(INIT) + 16, b'\xff\xff', 'checksum of the INIT'),
+        ('the state of a request', section(SLOTS), struct.pack('<I', 77),
+         'has a state that does not exist'),
 ):
     fd = os.open(path, os.O_RDONLY)
     before = len(log())
