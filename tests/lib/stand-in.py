@@ -66,7 +66,7 @@ def main():
     with open(folder + "/names", "w", encoding="ascii") as file:
         file.write(" ".join(sorted(names)) + "\n")
     if os.path.exists(folder + "/keep"):
-        for name in "state", "fuse-1", "dmio-dev-1":
+        for name in "state", "state-2", "fuse-1", "dmio-dev-1":
             notify(f"FDSTORE=1\nFDPOLL=0\nFDNAME={name}", [os.memfd_create(name)])
     notify("READY=1")
     while True:

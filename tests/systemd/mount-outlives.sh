@@ -170,7 +170,7 @@ wait_for 10 test -e "$SHARED/is-open"
 service restart
 rm "$SHARED/keep"
 service restart
-expect_eq "what else is kept is passed" "$(cat "$SHARED/names")" "dmio-dev-1 dmiod.socket fuse fuse-1 state"
+expect_eq "what else is kept is passed" "$(cat "$SHARED/names")" "dmio-dev-1 dmiod.socket fuse fuse-1 state state-2"
 inside sh -c 'mkdir -p /etc/dmiod/dmiod.conf.d; printf "[daemon]\nmount = /run/elsewhere\n" >/etc/dmiod/dmiod.conf.d/mount.conf'
 service restart
 expect_eq "another mount point: mounted there" "$(mounts_inside /run/elsewhere)" 1
