@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <time.h>
 
 #include "backend.h"
 #include "device-internal.h"
@@ -42,7 +43,15 @@ static const unsigned int setup_flags[] = {
         0,
 };
 
-static int ring_init(struct io_uring *ring, unsigned int entries)
+/*
+ * Rings of ordinary users count against RLIMIT_MEMLOCK (again since about Linux 6.13), and one that
+ * has been closed until a worker of the kernel's has taken it apart, which on a busy machine takes
+ * a while. So a refusal may be about rings that are no more: it is asked again for that long.
+ */
+#define RING_RETRIES 100
+#define RING_RETRY_MSEC 10
+
+static int ring_try(struct io_uring *ring, unsigned int entries)
 {
         int r = -EINVAL;
 
@@ -53,6 +62,18 @@ static int ring_init(struct io_uring *ring, unsigned int entries)
                 };
 
                 r = io_uring_queue_init_params(entries, ring, &params);
+        }
+        return r;
+}
+
+static int ring_init(struct io_uring *ring, unsigned int entries)
+{
+        const struct timespec pause = { .tv_nsec = RING_RETRY_MSEC * 1000000L };
+        int r = ring_try(ring, entries);
+
+        for (unsigned int i = 0; i < RING_RETRIES && r == -ENOMEM; i++) {
+                (void)nanosleep(&pause, NULL);
+                r = ring_try(ring, entries);
         }
         return r;
 }
