@@ -80,7 +80,7 @@ static int check(const json_t *document, json_t **ret_content, char **ret_messag
                              ", and this version of dmiod knows only format %d",
                              json_integer_value(format), DOCUMENT_FORMAT) < 0)
                         *ret_message = NULL;
-                return -EBADMSG;
+                return -EPROTO;
         }
         if (!sum || !json_is_object(content) || json_object_size(document) != 3)
                 return reject(ret_message, "it must have a format, a checksum and a content");

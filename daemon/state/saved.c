@@ -284,14 +284,58 @@ static int check_ids(const struct saved *saved, char **ret_message)
         return 0;
 }
 
+static const struct field *find_field(const struct field *fields, const char *name)
+{
+        for (; fields->name; fields++)
+                if (strcmp(fields->name, name) == 0)
+                        return fields;
+        return NULL;
+}
+
+/* Keys that are in no table go, at any depth. Returns how many there were. */
+static unsigned int leave_out_unknown(const struct field *fields, json_t *object)
+{
+        unsigned int n = 0;
+        const char *name;
+        json_t *value;
+        void *next;
+
+        json_object_foreach_safe(object, next, name, value)
+        {
+                const struct field *field = find_field(fields, name);
+                json_t *item;
+                size_t i;
+
+                if (!field) {
+                        (void)json_object_del(object, name);
+                        n++;
+                } else if (field->type == FIELD_OBJECTS) {
+                        json_array_foreach (value, i, item)
+                                n += leave_out_unknown(field->fields, item);
+                }
+        }
+        return n;
+}
+
+static void json_decrefp_(json_t **object)
+{
+        json_decref(*object);
+}
+
 int saved_read(const json_t *content, struct saved *ret, char **ret_message)
 {
+        DMIO_CLEANUP(json_decrefp_) json_t *known = json_deep_copy(content);
+        unsigned int n_unknown;
         struct saved saved;
         json_t *error;
         int r = 0;
 
         *ret_message = NULL;
-        error = fields_read(saved_fields, content, &saved, sizeof(saved));
+        if (!known)
+                return -ENOMEM;
+        n_unknown = leave_out_unknown(saved_fields, known);
+        error = fields_read(saved_fields, known, &saved, sizeof(saved));
+        saved.n_unknown = n_unknown;
         if (error) {
                 const json_t *parameters = json_object_get(error, "parameters");
                 const char *place = json_string_value(json_object_get(parameters, "parameter"));

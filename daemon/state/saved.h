@@ -6,6 +6,8 @@
  *
  * saved_describe() makes a content of the model, saved_read() reads one and checks it as a whole,
  * so that whoever restores from it has only the world outside to look at.
+ *
+ * A key that a newer version has added is left out, by rule (document.h), and no more written.
  */
 
 #include <stdbool.h>
@@ -63,6 +65,7 @@ struct saved {
         char *boot; /* the kernel's boot id: numbers of devices mean nothing after it */
         int64_t epoch;
         struct field_array clients; /* struct saved_client */
+        unsigned int n_unknown;     /* keys that were left out */
 };
 
 /* What of @model is to last. NULL: no memory. Main loop. */

@@ -106,6 +106,13 @@ static int state_read(const struct state *state, json_t **ret_content, struct sa
                 r = document_parse(text, length, &content, &message);
                 if (r == 0)
                         r = saved_read(content, ret, &message);
+                if (r == -EPROTO)
+                        return log_error_errno(r,
+                                               "%s/" FOLDER_FILE
+                                               " is another version's: %s. It is left as it is; "
+                                               "start that version, or, to start without what it "
+                                               "holds, move it away",
+                                               state->folder.path, message ?: "out of memory");
                 if (r == -EBADMSG)
                         return log_error_errno(r,
                                                "%s/" FOLDER_FILE
@@ -115,6 +122,11 @@ static int state_read(const struct state *state, json_t **ret_content, struct sa
         }
         if (r < 0)
                 return log_error_errno(r, "Cannot read %s/" FOLDER_FILE ": %m", state->folder.path);
+        if (ret->n_unknown > 0)
+                log_notice("%s/" FOLDER_FILE
+                           " is a newer version's; %u things that this one does not know are left "
+                           "out of it",
+                           state->folder.path, ret->n_unknown);
         *ret_content = DMIO_TAKE(content);
         return 0;
 }

@@ -164,11 +164,12 @@ cp "$STATE/state.json" "$WORK/whole.json"
 refuses() {
     timeout 10 "$DMIOD" --config="$WORK/dmiod.conf" --mount="$MOUNT" --control="$CONTROL" --state="$STATE"
 }
+# damaged WHAT REASON [IS]
 damaged() {
-    local what=$1 reason=$2
+    local what=$1 reason=$2 is=${3:-is damaged}
     cp "$WORK/damaged.json" "$STATE/state.json"
     expect_not "$what: it does not start" refuses
-    expect "$what: it says why" grep -q "$STATE/state.json is damaged: .*$reason" "$WORK/expect-not.log"
+    expect "$what: it says why" grep -q "$STATE/state.json $is: .*$reason" "$WORK/expect-not.log"
     expect "$what: the file is left as it is" cmp "$WORK/damaged.json" "$STATE/state.json"
     expect_not "$what: nothing is mounted" is_mounted "$MOUNT"
 }
@@ -179,10 +180,36 @@ damaged "an empty file" "line"
 sed 's/"pages": 8/"pages": 9/' "$WORK/whole.json" >"$WORK/damaged.json"
 damaged "a number that has changed" "checksum"
 sed 's/"format": 1/"format": 2/' "$WORK/whole.json" >"$WORK/damaged.json"
-damaged "another format" "format 2"
+damaged "a later format" "format 2, and this version of dmiod knows only format 1" "is another version's"
+sed 's/"format": 1/"format": 0/' "$WORK/whole.json" >"$WORK/damaged.json"
+damaged "one that has never been" "format 0" "is another version's"
 cp "$WORK/whole.json" "$STATE/state.json"
 restart_dmiod
 expect_eq "whole again" "$(clients)" '[["alice",8],["bob",4]]'
+expect "stop" stop_dmiod
+
+# --- what a newer version has added within the format
+python3 - "$STATE/state.json" <<'END'
+import json, sys
+def checksum(content):
+    total = 0xcbf29ce484222325
+    for byte in json.dumps(content, sort_keys=True, separators=(',', ':'), ensure_ascii=False).encode():
+        total = (total ^ byte) * 0x100000001b3 % 2 ** 64
+    return '%016x' % total
+with open(sys.argv[1]) as file:
+    document = json.load(file)
+assert document['checksum'] == checksum(document['content'])
+document['content']['later'] = {'more': [1, 2]}
+document['content']['clients'][0]['colour'] = 'red'
+document['checksum'] = checksum(document['content'])
+with open(sys.argv[1], 'w') as file:
+    json.dump(document, file)
+END
+cp "$STATE/state.json" "$WORK/newer.json"
+restart_dmiod
+expect_eq "it is taken up as far as it is known" "$(clients)" '[["alice",8],["bob",4]]'
+expect "which is said" grep -q "is a newer version's; 2 things that this one does not know are left out" "$WORK/dmiod.log"
+expect_not "and is not written any more" grep -E "later|colour" "$STATE/state.json"
 expect "stop" stop_dmiod
 
 # --- a start that fails is told to stop: somebody else's mount is there, which is asked for a while
