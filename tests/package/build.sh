@@ -6,8 +6,8 @@
 #
 #   build.sh VERSION    /build/dmio-VERSION and its tarball; the packages come to lie in /build
 #
-# Then, of that same build, the packages of the next revision; lintian; and a program that is built
-# with the development package.
+# Then lintian; the packages of the next revision, which is another build with another layout of what it
+# leaves to the next daemon; and a program that is built with the development package.
 set -eu
 version=$1
 cd "/build/dmio-$version"
@@ -38,7 +38,8 @@ echo "== the next revision"
     cat debian/changelog
 } >/build/changelog
 as_builder cp /build/changelog debian/changelog
-DEB_BUILD_OPTIONS=nocheck as_builder nice -n 5 dpkg-buildpackage -us -uc -b -nc >/build/next.log 2>&1 ||
+DEB_BUILD_OPTIONS=nocheck DEB_CPPFLAGS_APPEND="-include $PWD/tests/lib/other-build.h" \
+    as_builder nice -n 5 dpkg-buildpackage -us -uc -b >/build/next.log 2>&1 ||
     { cat /build/next.log && exit 1; }
 
 echo "== a program"

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # The Debian packages: built from a clean clone in a clean tree of a release, without an error of
-# lintian's; then, in a minimal tree of it with a real systemd, installed, started, used, upgraded
-# while the daemon serves, removed and purged, after which nothing is left.
+# lintian's; then, in a minimal tree of it with a real systemd, installed, started, used, upgraded to
+# another build and back while fio writes and verifies, removed while a file is open, installed again
+# and purged, after which nothing is left.
 #
 #   debian.sh RELEASE [DIR]    bookworm, trixie, ...; the packages come to lie in DIR. If they are there
 #                              already, none are built, which is most of the time that this takes.
@@ -14,7 +15,7 @@ packages=${2:-$WORK/packages}
 mirror=http://deb.debian.org/debian
 require_root
 require_fuse
-require_cmd git mmdebstrap unshare nsenter pivot_root
+require_cmd git mmdebstrap unshare nsenter pivot_root fio ldd
 [ -e "$DMIO_SOURCE/.git" ] || skip "needs a clone"
 timeout 10 bash -c ': </dev/tcp/deb.debian.org/80' 2>/dev/null || skip "needs deb.debian.org"
 
@@ -88,8 +89,34 @@ list_files() {
 is_enabled() {
     inside systemctl is-enabled "$1" || true
 }
+# This machine's fio with its libraries, so that nothing of them has to be installed there.
+mkdir "$SHARED/fio"
+ldd "$(command -v fio)" | grep -o '/[^ ]*' | xargs cp -L -t "$SHARED/fio" "$(command -v fio)"
+loader=$(find "$SHARED/fio" -name 'ld-linux*' -printf '%f\n' -quit)
+cat >"$SHARED/load.sh" <<END
+until [ -e /srv/t/stop-load ]; do
+    /srv/t/fio/$loader --library-path /srv/t/fio /srv/t/fio/fio --name=vol --filename="\$1" --size=16M --ioengine=psync \
+        --direct=1 --rw=randrw --bsrange=4k-64k --verify=crc32c --verify_state_save=0 --verify_fatal=1 \
+        --time_based --runtime=3 --output=/srv/t/fio.out || exit 1
+done
+END
+# One who writes VOLUME, and verifies, until he is told to end.
+start_load() {
+    rm -f "$SHARED/stop-load" "$SHARED/fio.out"
+    INSIDE_LIMIT=900 inside sh /srv/t/load.sh "$1" >"$WORK/load.log" 2>&1 &
+    load=$!
+}
+load_goes_on() {
+    ! process_is_gone "$load" || { cat "$WORK/load.log" "$SHARED/fio.out" && fail "$1: fio has heard of it"; }
+}
+end_load() {
+    touch "$SHARED/stop-load"
+    wait "$load" || { cat "$WORK/load.log" "$SHARED/fio.out" && fail "$1: fio has heard of it"; }
+    ok "$1: fio has read what it wrote"
+}
 # One who has the file VOLUME open until he is told to read from it: 0 if he can.
 hold_file() {
+    rm -f "$SHARED/ask" "$SHARED/holds"
     mkfifo "$SHARED/ask"
     INSIDE_LIMIT=600 inside sh -c 'exec 7<"$1"; : >/srv/t/holds; read -r line </srv/t/ask; head -c 4096 <&7 | cmp -n 4096 - /srv/t/data' - "$1" \
         >"$WORK/hold.log" 2>&1 &
@@ -124,47 +151,85 @@ expect_eq "the daemon runs as its user" "$(inside stat -c %U "/proc/$(property M
 expect "a user may ask" inside setpriv --reuid=65534 --regid=65534 --clear-groups -- dmioctl status
 inside sh -c 'echo "#[daemon]" >/etc/dmiod/dmiod.conf.d/local.conf; echo "# a line of mine" >>/etc/dmiod/dmiod.conf'
 
-# --- upgraded
+# --- upgraded to another build while it is in use, and back
+version_inside() {
+    inside dmioctl status --json | sed -n 's/.*"version": *"\([^"]*\)".*/\1/p'
+}
+taken_over() {
+    journal | grep -c 'was another build, whose open files' || true
+}
 socket_since=$(property ActiveEnterTimestampMonotonic dmiod.socket)
-pid=$(property MainPID)
 # Not by what mountinfo says: numbers of mounts are used again.
 mounted=$(journal | grep -c '^Mounted at ')
-inside sh -c 'head -c 1M /dev/urandom >/srv/t/data && cp /srv/t/data /srv/t/keep.img
-dmioctl client open keep --pages 16 --linger && dmioctl export create keep/vol /srv/t/keep.img:0+2048'
+inside sh -c 'head -c 1M /dev/urandom >/srv/t/data && cp /srv/t/data /srv/t/keep.img && truncate -s 16M /srv/t/a.img /srv/t/b.img
+dmioctl client open keep --pages 256 --linger && dmioctl export create keep/vol /srv/t/keep.img:0+2048 &&
+dmioctl export create keep/load /srv/t/a.img:0+32768 /srv/t/b.img:0+32768'
 hold_file $MOUNT_INSIDE/keep/vol
-install_packages 2
-wait_for 20 is_active
-expect_not "the upgrade has restarted the daemon" [ "$(property MainPID)" = "$pid" ]
-expect_eq "it is the new package" "$(inside dpkg-query -W -f '${Version}' dmiod)" "$version-2"
+start_load $MOUNT_INSIDE/keep/load
+# go_to REVISION VERSION [OPTION...]
+go_to() {
+    local pid
+    pid=$(property MainPID)
+    load_goes_on "before revision $1"
+    install_packages "$1" "${@:3}"
+    wait_for 20 is_active
+    expect_not "revision $1: the daemon has been restarted" [ "$(property MainPID)" = "$pid" ]
+    expect_eq "revision $1 is installed" "$(inside dpkg-query -W -f '${Version}' dmiod)" "$version-$1"
+    expect_eq "revision $1: its build serves" "$(version_inside)" "$2"
+    load_goes_on "revision $1"
+}
+expect_eq "the first build serves" "$(version_inside)" "$version"
+go_to 2 "$version-other"
+expect_eq "it has taken over from another build" "$(taken_over)" 1
+killed=$(property MainPID)
+is_another() {
+    is_active && [ "$(property MainPID)" != "$killed" ] && [ "$(property MainPID)" != 0 ]
+}
+inside kill -9 "$killed"
+wait_for 20 is_another
+load_goes_on "killed after the upgrade"
+go_to 1 "$version" --allow-downgrades
+expect_eq "and back" "$(taken_over)" 2
+end_load "upgraded and downgraded"
+expect "the legs are equal" cmp "$SHARED/a.img" "$SHARED/b.img"
 timeout 10 sh -c 'echo >"$1"' - "$SHARED/ask"
-if [ -e "$DMIO_SOURCE/daemon/mount/resume.c" ]; then
-    expect "a file that was open can be read" wait "$holder"
-    expect_eq "the mount is the same" "$(journal | grep -c '^Mounted at ')" "$mounted"
-    expect "who lingers is there" inside dmioctl export remove keep/vol
-    expect "and can go" inside dmioctl client close keep
-else
-    wait "$holder" || true
-    skip_case "a file that is open over the upgrade: the daemon does not take its mount up yet"
-fi
+expect "a file that was open all the while can be read" wait "$holder"
+expect_eq "the mount is the same" "$(journal | grep -c '^Mounted at ')" "$mounted"
 expect_eq "the socket has listened all the while" "$(property ActiveEnterTimestampMonotonic dmiod.socket)" "$socket_since"
 expect "the configuration is as it was" inside grep -q 'a line of mine' /etc/dmiod/dmiod.conf
 expect "it is used as before" inside sh /srv/t/smoke
+expect "who lingers is there" inside dmioctl export remove keep/load
 
 # --- upgraded while it is stopped: it stays so
-inside systemctl stop dmiod.socket
-install_packages 1 --allow-downgrades
+inside systemctl stop dmiod.socket dmiod.service
+install_packages 2
 expect_eq "a daemon that is stopped is not started by an upgrade" "$(property ActiveState)" inactive
 inside systemctl start dmiod.socket
 expect "it can be used again" inside sh /srv/t/smoke
+expect_eq "the new build serves" "$(version_inside)" "$version-other"
 
-# --- removed while it runs
+# --- removed while it runs, and somebody has a file open
 wait_for 20 is_active
+hold_file $MOUNT_INSIDE/keep/vol
 INSIDE_LIMIT=120 apt remove dmiod
 expect_eq "removed: nothing is mounted" "$(mounts_inside)" 0
 expect_not "the socket is gone" inside test -e $CONTROL_INSIDE
 expect_not "so is the folder of exports" inside test -e $MOUNT_INSIDE
 expect_not "no unit is loaded" inside systemctl cat dmiod.service
 expect "the configuration stays" inside test -f /etc/dmiod/dmiod.conf -a -f /etc/dmiod/dmiod.conf.d/local.conf
+expect "so does what lasts" inside test -f /var/lib/dmiod/state.json
+timeout 10 sh -c 'echo >"$1"' - "$SHARED/ask"
+expect_not "who has a file open hears of it" wait "$holder"
+expect "and does not wait for ever" grep -q 'not connected' "$WORK/hold.log"
+
+# --- installed again: who lingered is back
+install_packages 1
+expect "installed again, an export is there" inside cmp -n 4096 $MOUNT_INSIDE/keep/vol /srv/t/data
+hold_file $MOUNT_INSIDE/keep/vol
+timeout 10 sh -c 'echo >"$1"' - "$SHARED/ask"
+expect "and can be opened" wait "$holder"
+expect "and removed" inside dmioctl client close keep
+INSIDE_LIMIT=120 apt remove dmiod
 
 # --- purged, with somebody's image in the only folder that the daemon could write to
 inside sh -c 'mkdir -p /var/lib/dmiod && echo bytes >/var/lib/dmiod/disk.img'
