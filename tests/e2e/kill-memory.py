@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is kept of a killed daemon does not fit: damaged memory, a mount that somebody has detached.
 It is refused with a message, and there is a mount again, though not with the files that were open.
+It is there twice, or under its other name, because who copied it was killed: nothing is lost then.
 And who is connected, or connects while there is no daemon, can go on."""
 
 import errno
+import fcntl
 import os
 import signal
+import socket
 import struct
 
 from client import MOUNT, WORK, Closed, Connection, expect, expect_eq, image, ok, wait_for
@@ -33,6 +36,34 @@ def section(wanted):
     os.close(fd)
     return next(struct.unpack_from('<16xQ', table, i)[0] for i in range(0, len(table), section_size)
                 if struct.unpack_from('<I', table, i)[0] == wanted)
+
+
+def copy_of_memory():
+    """What was another build's has been copied: here of the same layout."""
+    fd, copy = memory(), os.memfd_create('dmiod-state', os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    size = os.fstat(fd).st_size
+    os.ftruncate(copy, size)
+    at = 0
+    try:
+        while True:  # what has ever been written
+            at = os.lseek(fd, at, os.SEEK_DATA)
+            end = os.lseek(fd, at, os.SEEK_HOLE)
+            os.pwrite(copy, os.pread(fd, end - at, at), at)
+            at = end
+    except OSError as e:
+        expect_eq('all of it', errno.errorcode[e.errno], 'ENXIO')
+    fcntl.fcntl(copy, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    os.close(fd)
+    return copy
+
+
+def notify(message, *fds):
+    """What a daemon says to the supervisor."""
+    with open(f'/proc/{daemon_pid()}/environ', 'rb') as file:
+        variables = dict(line.partition(b'=')[::2] for line in file.read().split(b'\0'))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
+        notifier.connect(variables[b'NOTIFY_SOCKET'])
+        socket.send_fds(notifier, [message], fds)
 
 
 def log():
@@ -80,6 +111,25 @@ for what, at, data, message in (
     kill_daemon()
     expect_eq('which outlasts the next kill', number_of(fd), 512)
     os.close(fd)
+
+fd = os.open(path, os.O_RDONLY)
+notify(b'FDSTORE=1\nFDNAME=state-2', copy_of_memory())
+kill_daemon()
+expect_eq('it is there twice: what is open stays open', number_of(fd), 512)
+os.close(memory())
+ok('and one is left')
+spare = copy_of_memory()
+pid = daemon_pid()
+os.kill(pid, signal.SIGSTOP)
+notify(b'FDSTORE=1\nFDNAME=state-2', spare)
+notify(b'FDSTOREREMOVE=1\nFDNAME=state')
+kill_daemon()
+expect_eq('it is there under its other name: what is open stays open', number_of(fd), 512)
+kill_daemon()
+expect_eq('and after the next kill', number_of(fd), 512)
+os.close(memory())
+ok('and one is left')
+os.close(fd)
 
 before = len(log())
 os.kill(SUPERVISOR, signal.SIGSTOP)
