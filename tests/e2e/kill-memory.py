@@ -16,7 +16,7 @@ from killing import SIZE, daemon_pid, export, kill_daemon
 
 SUPERVISOR = os.getppid() and int(open(f'/proc/{daemon_pid()}/status').read()
                                   .split('PPid:')[1].split()[0])
-INIT, SLOTS = 1, 6  # types of sections (memory-layout.h)
+INIT, AGREED, SLOTS = 1, 2, 6  # types of sections (memory-layout.h)
 
 
 def memory():
@@ -97,6 +97,10 @@ for what, at, data, message in (
         ('the INIT request', section(INIT) + 16, b'\xff\xff', 'checksum of the INIT'),
         ('the state of a request', section(SLOTS), struct.pack('<I', 77),
          'has a state that does not exist'),
+        ('a promise to the kernel', section(AGREED), struct.pack('<Q', 1 << 16),
+         'promised the kernel what this one cannot keep'),
+        ('the largest write', section(AGREED) + 8, struct.pack('<I', 1 << 30),
+         'promised the kernel what this one cannot keep'),
 ):
     fd = os.open(path, os.O_RDONLY)
     before = len(log())

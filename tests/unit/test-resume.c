@@ -395,6 +395,28 @@ static void an_old_kernel_hears_of_errors(void **state)
         assert_int_equal(reading->in.unique, 6);
 }
 
+/* Of another build: less than we would agree on is fine, more is not. */
+static void what_was_promised_has_to_be_kept(void **state)
+{
+        struct fixture *f = *state;
+        const struct memory_agreed *agreed;
+
+        assert_null(memory_file_agreed(&f->mount.memory));
+        memory_file_set_agreed(&f->mount.memory, FUSE_ASYNC_READ | FUSE_MAX_PAGES,
+                               SESSION_MAX_WRITE);
+        agreed = memory_file_agreed(&f->mount.memory);
+        assert_true(session_can_keep(agreed));
+        memory_file_set_agreed(&f->mount.memory, 0, 4096);
+        assert_true(session_can_keep(agreed));
+        memory_file_set_agreed(&f->mount.memory, 0, SESSION_MAX_WRITE + 4096);
+        assert_false(session_can_keep(agreed));
+        memory_file_set_agreed(&f->mount.memory, FUSE_ASYNC_READ | FUSE_WRITEBACK_CACHE,
+                               SESSION_MAX_WRITE);
+        assert_false(session_can_keep(agreed));
+        memory_file_set_agreed(&f->mount.memory, UINT64_C(1) << 63, SESSION_MAX_WRITE);
+        assert_false(session_can_keep(agreed));
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -408,6 +430,7 @@ int main(void)
                                                 setup, teardown),
                 cmocka_unit_test_setup_teardown(an_open_is_told_its_number, setup, teardown),
                 cmocka_unit_test_setup_teardown(an_old_kernel_hears_of_errors, setup, teardown),
+                cmocka_unit_test_setup_teardown(what_was_promised_has_to_be_kept, setup, teardown),
         };
 
         return cmocka_run_group_tests_name("resume", tests, NULL, NULL);
