@@ -161,9 +161,11 @@ taken_over() {
 socket_since=$(property ActiveEnterTimestampMonotonic dmiod.socket)
 # Not by what mountinfo says: numbers of mounts are used again.
 mounted=$(journal | grep -c '^Mounted at ')
-inside sh -c 'head -c 1M /dev/urandom >/srv/t/data && cp /srv/t/data /srv/t/keep.img && truncate -s 16M /srv/t/a.img /srv/t/b.img
-dmioctl client open keep --pages 256 --linger && dmioctl export create keep/vol /srv/t/keep.img:0+2048 &&
-dmioctl export create keep/load /srv/t/a.img:0+32768 /srv/t/b.img:0+32768'
+# An image that the daemon can open by itself, when nobody has kept the descriptor; others that it cannot.
+keep=/var/lib/dmiod/keep.img
+inside sh -c 'head -c 1M /dev/urandom >/srv/t/data && cp /srv/t/data $1 && chown dmiod: $1 && truncate -s 16M /srv/t/a.img /srv/t/b.img
+dmioctl client open keep --pages 256 --linger && dmioctl export create keep/vol $1:0+2048 &&
+dmioctl export create keep/load /srv/t/a.img:0+32768 /srv/t/b.img:0+32768' - $keep
 hold_file $MOUNT_INSIDE/keep/vol
 start_load $MOUNT_INSIDE/keep/load
 # go_to REVISION VERSION [OPTION...]
@@ -185,7 +187,7 @@ killed=$(property MainPID)
 is_another() {
     is_active && [ "$(property MainPID)" != "$killed" ] && [ "$(property MainPID)" != 0 ]
 }
-inside kill -9 "$killed"
+inside systemctl kill --signal=KILL dmiod.service
 wait_for 20 is_another
 load_goes_on "killed after the upgrade"
 go_to 1 "$version" --allow-downgrades
@@ -223,12 +225,14 @@ expect_not "who has a file open hears of it" wait "$holder"
 expect "and does not wait for ever" grep -q 'not connected' "$WORK/hold.log"
 
 # --- installed again: who lingered is back
-install_packages 1
-expect "installed again, an export is there" inside cmp -n 4096 $MOUNT_INSIDE/keep/vol /srv/t/data
+install_packages 2
+expect "installed again, the first call starts it" inside dmioctl status
+expect "and an export is there" inside cmp -n 4096 $MOUNT_INSIDE/keep/vol /srv/t/data
 hold_file $MOUNT_INSIDE/keep/vol
 timeout 10 sh -c 'echo >"$1"' - "$SHARED/ask"
 expect "and can be opened" wait "$holder"
 expect "and removed" inside dmioctl client close keep
+inside rm $keep
 INSIDE_LIMIT=120 apt remove dmiod
 
 # --- purged, with somebody's image in the only folder that the daemon could write to
