@@ -17,6 +17,7 @@
 #include "control/varlink.h"
 #include "log.h"
 #include "model/describe.h"
+#include "name.h"
 #include "util/cleanup.h"
 
 static const char *const cache_names[] = {
@@ -189,7 +190,7 @@ void method_create_export(struct call *call)
                 call_answer(call, error);
                 return;
         }
-        if (!model_name_is_valid(arguments->name)) {
+        if (!name_is_valid(arguments->name)) {
                 const struct error_subject subject = {};
 
                 call_answer(call, error_from_outcome(MODEL_E_NAME, NULL, &subject));

@@ -24,6 +24,7 @@
 #include "model/job.h"
 #include "model/quota.h"
 #include "model/request.h"
+#include "name.h"
 #include "util/cleanup.h"
 
 /* Pages are given back a moment after the operation that held them has ended. */
@@ -150,7 +151,7 @@ static int client_make(struct model *model, const char *name, const struct peer 
         struct client *client;
         int r;
 
-        if (!model_name_is_valid(name))
+        if (!name_is_valid(name))
                 return MODEL_E_NAME;
         if (model_find_client(model, name))
                 return MODEL_E_EXISTS;

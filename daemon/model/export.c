@@ -24,6 +24,7 @@
 #include "model/fault.h"
 #include "model/quota.h"
 #include "model/region-table.h"
+#include "name.h"
 #include "util/cleanup.h"
 #include "util/macros.h"
 
@@ -247,7 +248,7 @@ static int export_make(struct client *client, const char *name, struct leg_spec 
                 return -EINVAL;
         if (!client_takes_work(client))
                 return MODEL_E_CLOSING;
-        if (!model_name_is_valid(name))
+        if (!name_is_valid(name))
                 return MODEL_E_NAME;
         if (client_find_export(client, name))
                 return MODEL_E_EXISTS;

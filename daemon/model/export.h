@@ -22,9 +22,9 @@
 #include "device-serial.h"
 #include "model/client.h"
 #include "model/model.h"
+#include "model/range-lock.h"
 #include "model/record.h"
 #include "model/statistics.h"
-#include "mount/range-lock.h"
 #include "worker.h"
 
 struct grant;
@@ -114,7 +114,7 @@ struct export
         struct list faults;              /* struct fault.link (fault.h); main loop */
         struct export_counters counters; /* counted in by the queue threads */
 
-        struct range_lock ranges; /* writes in flight (mount/range-lock.h) */
+        struct range_lock ranges; /* writes in flight (model/range-lock.h) */
 
         /*
          * Flushes that failed. A device reports what it could not keep once, to whoever flushes

@@ -34,6 +34,7 @@
 #include "mount/ops.h"
 #include "mount/request.h"
 #include "mount/xattr.h"
+#include "name.h"
 #include "util/cleanup.h"
 
 struct mount *request_mount(fuse_req_t req)
@@ -206,7 +207,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
         struct statvfs stat = {
                 .f_bsize = DMIO_PAGE_SIZE,
                 .f_frsize = DMIO_PAGE_SIZE,
-                .f_namemax = 64,
+                .f_namemax = NAME_LENGTH_MAX,
         };
         const struct client *client;
         const struct export *export;

@@ -23,12 +23,12 @@
 
 #include <dmio/dmio.h>
 
+#include "model/range-lock.h"
 #include "model/statistics.h"
 #include "mount/memory-file.h"
 #include "mount/mirror.h"
 #include "mount/orphan.h"
 #include "mount/queue-thread.h"
-#include "mount/range-lock.h"
 #include "util/list.h"
 
 struct fuse_req;
