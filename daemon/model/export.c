@@ -37,6 +37,7 @@ static struct export *export_free(struct export *export)
         if (!export)
                 return NULL;
 
+        pthread_mutex_destroy(&export->judge_lock);
         range_lock_deinit(&export->ranges);
         record_deinit(&export->record);
         export_counters_deinit(&export->counters);
@@ -170,6 +171,7 @@ static int export_allocate(struct client *client, const char *name, unsigned int
         list_init(&export->link);
         list_init(&export->faults);
         range_lock_init(&export->ranges);
+        pthread_mutex_init(&export->judge_lock, NULL);
         record_init(&export->record, client->linger && model_can_last(client->model));
         clock_gettime(CLOCK_REALTIME, &now);
         export->ctime_sec = now.tv_sec;

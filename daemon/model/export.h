@@ -14,6 +14,7 @@
  * the export lives. state, errors and last_error are written by queue threads and read by all.
  */
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -113,6 +114,12 @@ struct export
         struct record record;            /* of failed legs, for the next daemon */
         struct list faults;              /* struct fault.link (fault.h); main loop */
         struct export_counters counters; /* counted in by the queue threads */
+
+        /*
+         * Held by whoever judges what failed legs missed: two who found different legs to have
+         * failed must not fail both, each relying on the other's.
+         */
+        pthread_mutex_t judge_lock;
 
         struct range_lock ranges; /* writes in flight (model/range-lock.h) */
 
