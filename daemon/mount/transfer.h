@@ -123,9 +123,6 @@ void transfer_begun(struct transfer *transfer);
 /* What it is about: [offset, offset + length), and the whole blocks around that. */
 void transfer_cover(struct transfer *transfer, uint64_t offset, uint64_t length);
 
-/* Give back pages and range; for transfers that end without a reply of their own. */
-void transfer_end(struct transfer *transfer);
-
 /* Answer with an error (negative errno) or 0 and end. */
 void transfer_reply_error(struct transfer *transfer, int error);
 
