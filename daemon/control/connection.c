@@ -360,7 +360,7 @@ void connection_end(struct connection *connection)
                 server_trim(server);
         stream_deinit(&connection->stream);
         connection_charge_less(connection);
-        server_connection_ended(server, connection);
+        server_connection_ended(server);
         if (call->listener)
                 call->listener->abandon(call);
         else

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
+/*
+ * The fence of orphan.h: one end of a pipe for each process before this one, which reads nothing
+ * until everything that had the other end is gone, and then the end of the file.
+ */
+
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
