@@ -42,8 +42,8 @@ mount_reads() { # DEPTH
 }
 # Bytes a second of a command that moves all of the device, four times.
 timed() {
-    local begin=${EPOCHREALTIME/./} i
-    for i in 1 2 3 4; do "$@" >/dev/null 2>&1 || fail "$*"; done
+    local begin=${EPOCHREALTIME/./}
+    for _ in 1 2 3 4; do "$@" >/dev/null 2>&1 || fail "$*"; done
     echo $((4 * length * 1000000 / (${EPOCHREALTIME/./} - begin)))
 }
 # The slower of reading the one and writing the other at the same time.
