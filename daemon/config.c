@@ -22,7 +22,7 @@
 #include "config-keys.h"
 #include "config-value.h"
 #include "config.h"
-#include "model/model.h"
+#include "name.h"
 #include "util/cleanup.h"
 
 #define SYSTEM_CONFIG_FILE "/etc/dmiod/dmiod.conf"
@@ -131,7 +131,7 @@ static void parser_begin_device(struct parser *parser, const char *name)
 {
         struct device_grant *grant;
 
-        if (!model_name_is_valid(name)) {
+        if (!name_is_valid(name)) {
                 parser_fail(parser, parser->line, "'%s' cannot be the name of a device", name);
                 return;
         }

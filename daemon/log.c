@@ -58,11 +58,6 @@ void log_set_level(int level)
         atomic_store_explicit(&log_level, level, memory_order_relaxed);
 }
 
-int log_get_level(void)
-{
-        return atomic_load_explicit(&log_level, memory_order_relaxed);
-}
-
 int log_level_from_name(const char *name)
 {
         for (size_t i = 0; i < ARRAY_SIZE(log_names); i++)
@@ -104,7 +99,7 @@ void log_message(int level, int error, const char *format, ...)
         va_list arguments;
         int length;
 
-        if (level > log_get_level())
+        if (level > atomic_load_explicit(&log_level, memory_order_relaxed))
                 return;
 
         va_start(arguments, format);

@@ -14,8 +14,6 @@ void log_open(void);
 /* Messages above @level (LOG_ERR ... LOG_DEBUG) are dropped; LOG_INFO at first. */
 void log_set_level(int level);
 
-int log_get_level(void);
-
 /* "error", "warning", "notice", "info", "debug". Returns the level or -EINVAL. */
 int log_level_from_name(const char *name);
 

@@ -178,10 +178,57 @@ static int check_overrides(const struct options *options)
         return r;
 }
 
+/* What getopt_long() has found to be wrong with @word. */
+static int refuse_option(int found, const char *word)
+{
+        if (found == ':')
+                fprintf(stderr, "dmiod: option '%s' needs a value\n", word);
+        else if (optopt >= OPTION_KEY + (int)ARRAY_SIZE(rows))
+                /* Of a word of short options it tells the letter only. */
+                fprintf(stderr, "dmiod: option '-%c' is not known\n", optopt);
+        else if (optopt > 0)
+                fprintf(stderr, "dmiod: option '%s' takes no value\n", word);
+        else
+                fprintf(stderr, "dmiod: option '%s' is not known, or could be several\n", word);
+        return -EINVAL;
+}
+
+static int set_config(struct options *options, const char *path)
+{
+        if (!*path) {
+                fprintf(stderr, "dmiod: --config must name a file\n");
+                return -EINVAL;
+        }
+        free(options->config);
+        options->config = strdup(path);
+        return options->config ? 0 : -ENOMEM;
+}
+
+/* Returns as options_init(). */
+static int take_option(struct options *options, int option, const char *value)
+{
+        switch (option) {
+        case OPTION_CONFIG:
+                return set_config(options, value);
+        case OPTION_USER:
+                options->user = true;
+                return OPTIONS_RUN;
+        case OPTION_CHECK:
+                options->check = true;
+                return OPTIONS_RUN;
+        case OPTION_VERSION:
+                return print_version();
+        case OPTION_HELP:
+                return print_help();
+        default:
+                return add_override(options, rows[option - OPTION_KEY].name, value);
+        }
+}
+
 int options_init(struct options *options, int argc, char *argv[])
 {
         struct option table[ARRAY_SIZE(rows) + 1] = {};
-        int r;
+        int option, r;
 
         *options = (struct options){};
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -193,56 +240,14 @@ int options_init(struct options *options, int argc, char *argv[])
 
         opterr = 0;
         optind = 0;
-        for (;;) {
-                int option = getopt_long(argc, argv, ":", table, NULL);
-
-                if (option < 0)
-                        break;
-
-                r = 0;
-                switch (option) {
-                case OPTION_CONFIG:
-                        if (!*optarg) {
-                                fprintf(stderr, "dmiod: --config must name a file\n");
-                                return -EINVAL;
-                        }
-                        free(options->config);
-                        options->config = strdup(optarg);
-                        r = options->config ? 0 : -ENOMEM;
-                        break;
-                case OPTION_USER:
-                        options->user = true;
-                        break;
-                case OPTION_CHECK:
-                        options->check = true;
-                        break;
-                case OPTION_VERSION:
-                        return print_version();
-                case OPTION_HELP:
-                        return print_help();
-                case OPTION_KEY ... OPTION_KEY + ARRAY_SIZE(rows) - 1:
-                        r = add_override(options, rows[option - OPTION_KEY].name, optarg);
-                        break;
-                case ':':
-                        fprintf(stderr, "dmiod: option '%s' needs a value\n", argv[optind - 1]);
-                        return -EINVAL;
-                default:
-                        /* Of a word of short options, getopt_long() tells the letter only. */
-                        if (optopt >= OPTION_KEY + (int)ARRAY_SIZE(rows))
-                                fprintf(stderr, "dmiod: option '-%c' is not known\n", optopt);
-                        else if (optopt > 0)
-                                fprintf(stderr, "dmiod: option '%s' takes no value\n",
-                                        argv[optind - 1]);
-                        else
-                                fprintf(stderr,
-                                        "dmiod: option '%s' is not known, or could be several\n",
-                                        argv[optind - 1]);
-                        return -EINVAL;
-                }
-                if (r < 0) {
+        while ((option = getopt_long(argc, argv, ":", table, NULL)) >= 0) {
+                if (option == ':' || option == '?')
+                        return refuse_option(option, argv[optind - 1]);
+                r = take_option(options, option, optarg);
+                if (r == -ENOMEM)
                         fprintf(stderr, "dmiod: %s\n", strerrordesc_np(-r));
+                if (r != OPTIONS_RUN)
                         return r;
-                }
         }
         if (optind < argc) {
                 fprintf(stderr, "dmiod: unexpected argument '%s'\n", argv[optind]);

@@ -113,22 +113,6 @@ int peer_from_user(uid_t uid, gid_t gid, struct peer *ret)
         return 0;
 }
 
-int peer_copy(const struct peer *from, struct peer *ret)
-{
-        gid_t *groups = NULL;
-
-        if (from->n_groups > 0) {
-                groups = malloc(from->n_groups * sizeof(gid_t));
-                if (!groups)
-                        return -ENOMEM;
-                memcpy(groups, from->groups, from->n_groups * sizeof(gid_t));
-        }
-
-        *ret = *from;
-        ret->groups = groups;
-        return 0;
-}
-
 void peer_deinit(struct peer *peer)
 {
         free(peer->groups);

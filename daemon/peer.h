@@ -28,9 +28,6 @@ struct peer peer_from_uid(uid_t uid);
 /* A user who is not here, with @gid and the groups that the user data base gives. 0 or -ENOMEM. */
 int peer_from_user(uid_t uid, gid_t gid, struct peer *ret);
 
-/* Copy @from with its groups. Returns 0 or -ENOMEM. */
-int peer_copy(const struct peer *from, struct peer *ret);
-
 void peer_deinit(struct peer *peer);
 
 /* True if @gid is the peer's group or one of its supplementary groups. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -162,6 +163,8 @@ static void judge_flushes(struct stop *stop, struct export *export)
 {
         bool kept = false;
 
+        /* Requests that the stop has not waited for may still come to an end. */
+        pthread_mutex_lock(&export->judge_lock);
         for (unsigned int i = 0; i < export->n_legs; i++)
                 kept |= leg_is_active(&export->legs[i]) && !flush_error(stop, &export->legs[i]);
         for (unsigned int i = 0; kept && i < export->n_legs; i++) {
@@ -170,6 +173,7 @@ static void judge_flushes(struct stop *stop, struct export *export)
                 if (error && leg_is_active(&export->legs[i]))
                         export_leg_error(export, i, DM_IO_FLUSH, error, true);
         }
+        pthread_mutex_unlock(&export->judge_lock);
 }
 
 static void flushes_done(struct stop *stop)

@@ -28,6 +28,33 @@ char *base64_encode(const void *data, size_t length, char *ret)
         return ret;
 }
 
+static void encoder_add_byte(struct base64_encoder *encoder, unsigned char byte)
+{
+        encoder->group[encoder->n_group++] = byte;
+        if (encoder->n_group == sizeof(encoder->group))
+                (void)base64_encoder_end(encoder);
+}
+
+void base64_encoder_add(struct base64_encoder *encoder, const void *data, size_t length)
+{
+        const unsigned char *in = data;
+        size_t whole;
+
+        for (; length > 0 && encoder->n_group > 0; length--, in++)
+                encoder_add_byte(encoder, *in);
+        whole = length / 3 * 3;
+        encoder->end = base64_encode(in, whole, encoder->end);
+        for (size_t i = whole; i < length; i++)
+                encoder_add_byte(encoder, in[i]);
+}
+
+char *base64_encoder_end(struct base64_encoder *encoder)
+{
+        encoder->end = base64_encode(encoder->group, encoder->n_group, encoder->end);
+        encoder->n_group = 0;
+        return encoder->end;
+}
+
 static int value_of(char c)
 {
         if (c >= 'A' && c <= 'Z')

@@ -5,15 +5,12 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 
-#include "config.h"
+#include "control/connection-internal.h"
 #include "control/connection.h"
-#include "control/dispatch.h"
-#include "control/errors.h"
 #include "control/server-internal.h"
 #include "control/varlink.h"
 #include "log.h"
 #include "model/quota.h"
-#include "util/cleanup.h"
 
 #define USEC_PER_SEC UINT64_C(1000000)
 
@@ -26,7 +23,7 @@
 /* A message of more bytes than that leaves much behind in the heap, in small pieces. */
 #define LARGE_MESSAGE ((size_t)64 * 1024)
 
-static void connection_free_if_over(struct connection *connection)
+void connection_free_if_over(struct connection *connection)
 {
         if (connection->state != CONNECTION_ENDED || connection->dispatching ||
             connection->call.answered)
@@ -35,8 +32,7 @@ static void connection_free_if_over(struct connection *connection)
         free(connection);
 }
 
-/* What it holds of its user's share, in bytes. As quota_charge(). */
-static int connection_charge_bytes(struct connection *connection, uint64_t *ret_limit)
+int connection_charge_bytes(struct connection *connection, uint64_t *ret_limit)
 {
         size_t held = stream_held(&connection->stream);
 
@@ -44,22 +40,18 @@ static int connection_charge_bytes(struct connection *connection, uint64_t *ret_
                          &connection->n_bytes, held > BUFFERS_FREE ? held : 0, ret_limit);
 }
 
-/* Nothing more, or less: that cannot fail. */
-static void connection_charge_less(struct connection *connection)
+void connection_charge_less(struct connection *connection)
 {
         (void)connection_charge_bytes(connection, NULL);
 }
 
-static int connection_charge_descriptors(struct connection *connection, uint64_t n,
-                                         uint64_t *ret_limit)
+int connection_charge_descriptors(struct connection *connection, uint64_t n, uint64_t *ret_limit)
 {
         return quota_set(connection->call.model, connection->peer.uid, QUOTA_DESCRIPTORS,
                          &connection->n_descriptors, n, ret_limit);
 }
 
-/* Watch for what can be done something about, and for nothing else: a peer that has hung up is
- * always an event. */
-static void connection_watch(struct connection *connection)
+void connection_watch(struct connection *connection)
 {
         uint32_t events = stream_unsent(&connection->stream) > 0 ? EPOLLOUT : 0;
         bool watched = connection->state == CONNECTION_CALLING &&
@@ -106,8 +98,7 @@ static int connection_start_timer(struct connection *connection, uint64_t usec)
                                           connection_timeout, connection);
 }
 
-/* No call is in progress: on to the next message, or to the end. */
-static void connection_go_on(struct connection *connection)
+void connection_go_on(struct connection *connection)
 {
         size_t unsent = stream_unsent(&connection->stream);
 
@@ -232,8 +223,7 @@ static void connection_answered(struct call *call, json_t *answer)
         }
 }
 
-/* A message has come, as far as anything has: begin the call that it will be. */
-static struct call *connection_begin_call(struct connection *connection)
+struct call *connection_begin_call(struct connection *connection)
 {
         struct call *call = &connection->call;
 
@@ -248,139 +238,6 @@ static struct call *connection_begin_call(struct connection *connection)
         connection->large = connection->large || connection->stream.in_length > LARGE_MESSAGE;
         connection->state = CONNECTION_CALLING;
         return call;
-}
-
-/* Tell the peer why we part with it. */
-static void connection_part(struct connection *connection, json_t *error)
-{
-        struct call *call = connection_begin_call(connection);
-
-        stream_message_done(&connection->stream);
-        connection_charge_less(connection);
-        connection->parting = true;
-        call_answer(call, error);
-}
-
-static void connection_message(struct connection *connection)
-{
-        const struct config *config = connection->server->model->config;
-        struct stream *stream = &connection->stream;
-        struct varlink_call message;
-        struct call *call;
-        json_t *error;
-        bool fatal;
-
-        if (varlink_is_blank(stream->in, stream->in_length) && stream->descriptors.n == 0) {
-                stream_message_done(stream);
-                return;
-        }
-        if (!connection->terminator_known) {
-                connection->terminator_known = true;
-                connection->terminator = stream->terminator;
-        }
-
-        error = varlink_read(stream->in, stream->in_length, config->limit_nesting, &message,
-                             &fatal);
-        call = connection_begin_call(connection);
-        stream_message_done(stream);
-        connection_charge_less(connection);
-        call->oneway = message.oneway;
-        call->more = message.more;
-        if (error) {
-                connection->parting = fatal;
-                call_answer(call, error);
-        } else {
-                dispatch(call, message.method, message.parameters);
-        }
-        varlink_call_deinit(&message);
-}
-
-/* The peer sends no more, but may want to read the answers that it has not taken yet. */
-static void connection_half_closed(struct connection *connection)
-{
-        if (stream_unsent(&connection->stream) == 0 || connection->stream.descriptors.n > 0) {
-                connection_end(connection);
-                return;
-        }
-        stream_message_done(&connection->stream);
-        connection->parting = true;
-        connection_go_on(connection);
-}
-
-/* Is what has been read within the limits? Returns NULL or an error. */
-static json_t *connection_charge(struct connection *connection, bool lost)
-{
-        const struct descriptors *descriptors = &connection->stream.descriptors;
-        uint64_t limit = 0;
-        int r;
-
-        r = connection_charge_bytes(connection, &limit);
-        if (r != 0)
-                return r < 0 ? ERROR_NO_MEMORY
-                             : error_limit_reached(quota_name(QUOTA_BUFFERS), limit);
-        if (descriptors->n == 0 && !lost)
-                return NULL;
-        r = connection_charge_descriptors(connection, descriptors->n, &limit);
-        if (r != 0)
-                return r < 0 ? ERROR_NO_MEMORY
-                             : error_limit_reached(quota_name(QUOTA_DESCRIPTORS), limit);
-        limit = server_descriptors_for(&connection->peer);
-        for (size_t i = 0; i < descriptors->n; i++)
-                lost = lost || (uint64_t)descriptors->fds[i] >= limit;
-        return lost ? error_limit_reached(LIMIT_OPEN_DESCRIPTORS, limit) : NULL;
-}
-
-static void connection_read(struct connection *connection)
-{
-        const struct config *config = connection->server->model->config;
-        const struct stream_limits limits = { .message = config->limit_message,
-                                              .descriptors = config->limit_descriptors };
-        json_t *error;
-        int r;
-
-        /* Whatever is answered at once may also be the end of the connection. */
-        connection->dispatching = true;
-        r = stream_read(&connection->stream, &limits);
-        error = connection_charge(connection,
-                                  r == STREAM_E_DESCRIPTORS &&
-                                          connection->stream.descriptors.n <= limits.descriptors);
-        if (error) {
-                connection_part(connection, error);
-                r = STREAM_AGAIN;
-        }
-        switch (r) {
-        case STREAM_AGAIN:
-                break;
-        case STREAM_MESSAGE:
-                connection_message(connection);
-                break;
-        case STREAM_E_UNTERMINATED:
-                if (!varlink_is_blank(connection->stream.in, connection->stream.in_length)) {
-                        connection_part(connection,
-                                        error_invalid_parameter(
-                                                "message", "does not end in a newline or NUL"));
-                        break;
-                }
-                connection_half_closed(connection);
-                break;
-        case STREAM_E_TOO_LONG:
-                connection_part(connection, error_limit_reached("message", limits.message));
-                break;
-        case STREAM_E_DESCRIPTORS:
-                connection_part(connection, error_limit_reached("descriptors", limits.descriptors));
-                break;
-        case STREAM_END:
-                connection_half_closed(connection);
-                break;
-        default: /* broken */
-                connection_end(connection);
-                break;
-        }
-        connection->dispatching = false;
-
-        if (connection->state == CONNECTION_CALLING)
-                connection_watch(connection);
-        connection_free_if_over(connection);
 }
 
 /* Something can be done for the connection, which may be its end. */
@@ -503,7 +360,7 @@ void connection_end(struct connection *connection)
                 server_trim(server);
         stream_deinit(&connection->stream);
         connection_charge_less(connection);
-        server_connection_ended(server, connection);
+        server_connection_ended(server);
         if (call->listener)
                 call->listener->abandon(call);
         else

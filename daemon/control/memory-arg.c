@@ -198,36 +198,23 @@ void memory_fill(struct memory *memory)
 
 json_t *memory_data(const struct memory *memory)
 {
-        size_t size = base64_encoded_length(memory->length);
-        unsigned char group[3];
+        struct base64_encoder encoder = {};
         uint64_t done = 0;
-        size_t n_group = 0;
         char *text, *end;
         json_t *value;
 
-        text = malloc(size + 1);
+        text = malloc(base64_encoded_length(memory->length) + 1);
         if (!text)
                 return NULL;
-        end = text;
-        /* Pages do not end where groups of three bytes do. */
+        encoder.end = text;
         for (const struct page_list *link = memory->pages; link && done < memory->length;
              link = link->next) {
-                const unsigned char *bytes = page_address(link->page);
-                size_t n = MIN(memory->length - done, DMIO_PAGE_SIZE), i = 0;
+                size_t n = MIN(memory->length - done, DMIO_PAGE_SIZE);
 
+                base64_encoder_add(&encoder, page_address(link->page), n);
                 done += n;
-                while (n_group > 0 && i < n) {
-                        group[n_group++] = bytes[i++];
-                        if (n_group == 3) {
-                                end = base64_encode(group, 3, end);
-                                n_group = 0;
-                        }
-                }
-                end = base64_encode(bytes + i, (n - i) / 3 * 3, end);
-                for (i += (n - i) / 3 * 3; i < n; i++)
-                        group[n_group++] = bytes[i];
         }
-        end = base64_encode(group, n_group, end);
+        end = base64_encoder_end(&encoder);
         value = json_stringn(text, (size_t)(end - text));
         free(text);
         return value;

@@ -17,6 +17,7 @@
 #include "control/varlink.h"
 #include "log.h"
 #include "model/describe.h"
+#include "name.h"
 #include "util/cleanup.h"
 
 static const char *const cache_names[] = {
@@ -189,7 +190,7 @@ void method_create_export(struct call *call)
                 call_answer(call, error);
                 return;
         }
-        if (!model_name_is_valid(arguments->name)) {
+        if (!name_is_valid(arguments->name)) {
                 const struct error_subject subject = {};
 
                 call_answer(call, error_from_outcome(MODEL_E_NAME, NULL, &subject));
@@ -375,16 +376,6 @@ void method_remove_export(struct call *call)
                 call_answer(call, error);
 }
 
-static int append_exports(json_t *array, const struct client *client)
-{
-        const struct export *export;
-
-        list_for_each (export, &client->exports, link)
-                if (json_array_append_new(array, describe_export(export)) < 0)
-                        return -ENOMEM;
-        return 0;
-}
-
 void method_list_exports(struct call *call)
 {
         const struct list_exports_arguments *arguments = call->arguments;
@@ -401,11 +392,11 @@ void method_list_exports(struct call *call)
 
         exports = json_array();
         if (arguments->client) {
-                r = append_exports(exports, client);
+                r = describe_exports(exports, client);
         } else {
                 list_for_each (client, &call->model->clients, link)
                         if (r == 0 && client_is_visible(client, call->peer))
-                                r = append_exports(exports, client);
+                                r = describe_exports(exports, client);
         }
         if (r < 0) {
                 json_decref(exports);

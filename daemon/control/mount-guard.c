@@ -65,24 +65,25 @@ bool mount_guard_has_path(const char *mount, const char *path)
 }
 
 /* Asks the kernel only, as long as it is opened with O_PATH. */
-static int find_device(int fd, struct statx *stx, dev_t *ret)
+static int look_at(int fd, struct statx *ret)
 {
-        if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, stx) < 0)
-                return -errno;
-        *ret = makedev(stx->stx_dev_major, stx->stx_dev_minor);
-        return 0;
+        return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, ret) < 0 ? -errno : 0;
+}
+
+static dev_t device_of(const struct statx *stx)
+{
+        return makedev(stx->stx_dev_major, stx->stx_dev_minor);
 }
 
 dev_t mount_guard_device(const char *mount)
 {
         DMIO_CLEANUP(close_fdp) int fd = -EBADF;
         struct statx stx;
-        dev_t device;
 
         fd = open(mount, O_PATH | O_CLOEXEC);
-        if (fd < 0 || find_device(fd, &stx, &device) < 0)
+        if (fd < 0 || look_at(fd, &stx) < 0)
                 return 0;
-        return stx.stx_attributes & STATX_ATTR_MOUNT_ROOT ? device : 0;
+        return stx.stx_attributes & STATX_ATTR_MOUNT_ROOT ? device_of(&stx) : 0;
 }
 
 /* Where a walk is, and what is still before it. */
@@ -116,7 +117,6 @@ static int walk_step(struct walk *walk, const char *part, const char *rest)
         const char *below = rest;
         char link[PATH_MAX];
         struct statx stx;
-        dev_t device;
         ssize_t n;
         int r;
 
@@ -133,10 +133,10 @@ static int walk_step(struct walk *walk, const char *part, const char *rest)
         fd = openat(walk->fd, part, flags);
         if (fd < 0)
                 return -errno;
-        r = find_device(fd, &stx, &device);
+        r = look_at(fd, &stx);
         if (r < 0)
                 return r;
-        if (device == walk->device)
+        if (device_of(&stx) == walk->device)
                 return -EXDEV;
         close_fd(walk->fd);
         walk->fd = DMIO_TAKE_FD(fd);

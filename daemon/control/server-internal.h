@@ -42,4 +42,4 @@ void server_trim(struct server *server);
 
 /* A connection has become idle, or has ended. */
 void server_connection_idle(struct server *server);
-void server_connection_ended(struct server *server, struct connection *connection);
+void server_connection_ended(struct server *server);

@@ -223,7 +223,7 @@ void server_connection_idle(struct server *server)
         check_drained(server);
 }
 
-void server_connection_ended(struct server *server, struct connection *connection)
+void server_connection_ended(struct server *server)
 {
         resume_accepting(server);
         check_drained(server);

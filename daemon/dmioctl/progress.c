@@ -95,7 +95,7 @@ void progress_format(const struct progress *progress, unsigned int width,
         strcat(buffer, with_left ? left : "");
 }
 
-bool progress_is_wanted(void)
+static bool progress_is_wanted(void)
 {
         const char *terminal = getenv("TERM");
 

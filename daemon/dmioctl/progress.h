@@ -32,9 +32,6 @@ void progress_update(struct progress *progress, uint64_t done, uint64_t total, u
 void progress_format(const struct progress *progress, unsigned int width,
                      char buffer[static PROGRESS_LINE_MAX]);
 
-/* True if standard error is a terminal that can draw over a line. */
-bool progress_is_wanted(void);
-
-/* Nothing unless it is wanted. */
+/* Nothing unless standard error is a terminal that can draw over a line. */
 void progress_show(struct progress *progress);
 void progress_clear(struct progress *progress);

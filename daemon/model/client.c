@@ -24,6 +24,7 @@
 #include "model/job.h"
 #include "model/quota.h"
 #include "model/request.h"
+#include "name.h"
 #include "util/cleanup.h"
 
 /* Pages are given back a moment after the operation that held them has ended. */
@@ -34,21 +35,6 @@ static void refuse_pool(struct model *model, uint64_t pages, struct model_refusa
 {
         refusal->requested = pages;
         refusal->available = model->page_limit - model->pages;
-}
-
-/* Returns MODEL_OK, MODEL_E_LIMIT or a negative errno. */
-static int charge(struct model *model, uid_t uid, enum quota quota, uint64_t n,
-                  struct model_refusal *refusal)
-{
-        uint64_t limit;
-        int r;
-
-        r = quota_charge(model, uid, quota, n, &limit);
-        if (r <= 0)
-                return r;
-        refusal->limit = quota_name(quota);
-        refusal->value = limit;
-        return MODEL_E_LIMIT;
 }
 
 static int client_enter(struct client *client)
@@ -116,7 +102,7 @@ static int reserve(struct client *client, uint64_t pages, struct model_refusal *
         struct model *model = client->model;
         int r;
 
-        r = charge(model, client->uid, QUOTA_PAGES, pages, refusal);
+        r = quota_charge_or_refuse(model, client->uid, QUOTA_PAGES, pages, refusal);
         if (r != 0)
                 return r;
 
@@ -150,11 +136,11 @@ static int client_make(struct model *model, const char *name, const struct peer 
         struct client *client;
         int r;
 
-        if (!model_name_is_valid(name))
+        if (!name_is_valid(name))
                 return MODEL_E_NAME;
         if (model_find_client(model, name))
                 return MODEL_E_EXISTS;
-        r = charge(model, owner->uid, QUOTA_CLIENTS, 1, refusal);
+        r = quota_charge_or_refuse(model, owner->uid, QUOTA_CLIENTS, 1, refusal);
         if (r != 0)
                 return r;
 

@@ -146,7 +146,7 @@ json_t *describe_daemon(struct model *model, const struct peer *peer)
                          model->transport ?: "none");
 }
 
-static int append_exports(json_t *array, const struct client *client)
+int describe_exports(json_t *array, const struct client *client)
 {
         const struct export *export;
 
@@ -166,7 +166,7 @@ static json_t *describe_root_status(struct model *model, const struct peer *peer
                 if (!client_is_visible(client, peer))
                         continue;
                 if (json_array_append_new(clients, describe_client(client)) < 0 ||
-                    append_exports(exports, client) < 0)
+                    describe_exports(exports, client) < 0)
                         return NULL;
         }
         return json_pack("{so sO sO}", "daemon", describe_daemon(model, peer), "clients", clients,
@@ -177,7 +177,7 @@ static json_t *describe_client_status(const struct client *client)
 {
         JSON *exports = json_array();
 
-        if (append_exports(exports, client) < 0)
+        if (describe_exports(exports, client) < 0)
                 return NULL;
         return json_pack("{so sO}", "client", describe_client(client), "exports", exports);
 }

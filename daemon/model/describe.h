@@ -17,6 +17,9 @@ json_t *describe_export(const struct export *export);
 json_t *describe_leg(const struct leg *leg);
 json_t *describe_pool(struct model *model);
 
+/* Append those of the client, which the caller has found to be visible. Returns 0 or -ENOMEM. */
+int describe_exports(json_t *array, const struct client *client);
+
 /* What Status answers; counts only what @peer can see. */
 json_t *describe_daemon(struct model *model, const struct peer *peer);
 

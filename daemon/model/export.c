@@ -12,7 +12,6 @@
  */
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +23,7 @@
 #include "model/fault.h"
 #include "model/quota.h"
 #include "model/region-table.h"
+#include "name.h"
 #include "util/cleanup.h"
 #include "util/macros.h"
 
@@ -36,6 +36,7 @@ static struct export *export_free(struct export *export)
         if (!export)
                 return NULL;
 
+        pthread_mutex_destroy(&export->judge_lock);
         range_lock_deinit(&export->ranges);
         record_deinit(&export->record);
         export_counters_deinit(&export->counters);
@@ -49,28 +50,6 @@ static struct export *export_free(struct export *export)
 }
 
 DMIO_DEFINE_CLEANUP(struct export, export_free)
-
-static int __attribute__((__format__(__printf__, 3, 4)))
-refuse_region(struct model_refusal *refusal, unsigned int region, const char *format, ...)
-{
-        va_list arguments;
-
-        refusal->region = region;
-        va_start(arguments, format);
-        (void)vsnprintf(refusal->reason, sizeof(refusal->reason), format, arguments);
-        va_end(arguments);
-        return MODEL_E_REGION;
-}
-
-static int refuse_busy(struct model_refusal *refusal, unsigned int region,
-                       const struct grant *grant)
-{
-        refusal->region = region;
-        refusal->client = grant->client_name;
-        refusal->export = grant->export_name;
-        refusal->n_open = 0;
-        return MODEL_E_BUSY;
-}
 
 /* One region against its device. */
 static int check_region(const struct leg_spec *legs, unsigned int i,
@@ -109,20 +88,27 @@ static int check_own_overlap(const struct leg_spec *legs, unsigned int i,
         return MODEL_OK;
 }
 
-static int check_regions(struct model *model, const struct client *client,
-                         const struct leg_spec *legs, unsigned int n_legs, bool read_only,
-                         bool shared, struct dmio_device_info *infos,
-                         unsigned int *ret_logical_block, struct model_refusal *refusal)
+/* What the legs' devices are. Returns the largest of their logical blocks, in bytes. */
+static unsigned int look_at_devices(const struct leg_spec *legs, unsigned int n_legs,
+                                    struct dmio_device_info *ret)
 {
         unsigned int logical_block = DMIO_SECTOR_SIZE;
-        int r;
 
         for (unsigned int i = 0; i < n_legs; i++) {
-                infos[i] = (struct dmio_device_info){};
+                ret[i] = (struct dmio_device_info){};
                 if (legs[i].bdev)
-                        dmio_device_info(legs[i].bdev, &infos[i]);
-                logical_block = MAX(logical_block, infos[i].logical_block);
+                        dmio_device_info(legs[i].bdev, &ret[i]);
+                logical_block = MAX(logical_block, ret[i].logical_block);
         }
+        return logical_block;
+}
+
+static int check_regions(struct model *model, const struct client *client,
+                         const struct leg_spec *legs, unsigned int n_legs, bool read_only,
+                         bool shared, const struct dmio_device_info *infos,
+                         unsigned int logical_block, struct model_refusal *refusal)
+{
+        int r;
 
         for (unsigned int i = 0; i < n_legs; i++) {
                 const struct grant *grant;
@@ -138,10 +124,8 @@ static int check_regions(struct model *model, const struct client *client,
                 grant = region_table_find_conflict(model, client, &infos[i].id, legs[i].sector,
                                                    legs[i].count, shared);
                 if (grant)
-                        return refuse_busy(refusal, i, grant);
+                        return refuse_held_region(refusal, i, grant);
         }
-
-        *ret_logical_block = logical_block;
         return MODEL_OK;
 }
 
@@ -169,6 +153,7 @@ static int export_allocate(struct client *client, const char *name, unsigned int
         list_init(&export->link);
         list_init(&export->faults);
         range_lock_init(&export->ranges);
+        pthread_mutex_init(&export->judge_lock, NULL);
         record_init(&export->record, client->linger && model_can_last(client->model));
         clock_gettime(CLOCK_REALTIME, &now);
         export->ctime_sec = now.tv_sec;
@@ -240,18 +225,18 @@ static int export_make(struct client *client, const char *name, struct leg_spec 
         struct dmio_device_info infos[DM_IO_MAX_REGIONS];
         struct model *model = client->model;
         unsigned int logical_block;
-        uint64_t limit;
         int r;
 
         if (n_legs < 1 || n_legs > DM_IO_MAX_REGIONS)
                 return -EINVAL;
         if (!client_takes_work(client))
                 return MODEL_E_CLOSING;
-        if (!model_name_is_valid(name))
+        if (!name_is_valid(name))
                 return MODEL_E_NAME;
         if (client_find_export(client, name))
                 return MODEL_E_EXISTS;
-        r = check_regions(model, client, legs, n_legs, read_only, shared, infos, &logical_block,
+        logical_block = look_at_devices(legs, n_legs, infos);
+        r = check_regions(model, client, legs, n_legs, read_only, shared, infos, logical_block,
                           refusal);
         if (r != MODEL_OK)
                 return r;
@@ -270,19 +255,14 @@ static int export_make(struct client *client, const char *name, struct leg_spec 
                 export->torn_reads |= legs[i].bdev && !infos[i].block;
         }
 
-        r = quota_charge(model, client->uid, QUOTA_EXPORTS, 1, &limit);
-        if (r > 0) {
-                refusal->limit = quota_name(QUOTA_EXPORTS);
-                refusal->value = limit;
-                return MODEL_E_LIMIT;
-        }
-        if (r == 0) {
-                r = export_enter(export, infos);
-                if (r < 0)
-                        quota_release(model, client->uid, QUOTA_EXPORTS, 1);
-        }
-        if (r < 0)
+        r = quota_charge_or_refuse(model, client->uid, QUOTA_EXPORTS, 1, refusal);
+        if (r != MODEL_OK)
                 return r;
+        r = export_enter(export, infos);
+        if (r < 0) {
+                quota_release(model, client->uid, QUOTA_EXPORTS, 1);
+                return r;
+        }
 
         export->legs_are_ours = true;
         event_export(EVENT_EXPORT_CREATED, export);

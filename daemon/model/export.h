@@ -14,6 +14,7 @@
  * the export lives. state, errors and last_error are written by queue threads and read by all.
  */
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -22,9 +23,9 @@
 #include "device-serial.h"
 #include "model/client.h"
 #include "model/model.h"
+#include "model/range-lock.h"
 #include "model/record.h"
 #include "model/statistics.h"
-#include "mount/range-lock.h"
 #include "worker.h"
 
 struct grant;
@@ -114,7 +115,13 @@ struct export
         struct list faults;              /* struct fault.link (fault.h); main loop */
         struct export_counters counters; /* counted in by the queue threads */
 
-        struct range_lock ranges; /* writes in flight (mount/range-lock.h) */
+        /*
+         * Held by whoever judges what failed legs missed: two who found different legs to have
+         * failed must not fail both, each relying on the other's.
+         */
+        pthread_mutex_t judge_lock;
+
+        struct range_lock ranges; /* writes in flight (model/range-lock.h) */
 
         /*
          * Flushes that failed. A device reports what it could not keep once, to whoever flushes

@@ -35,16 +35,10 @@ int fault_new(struct export *export, const struct fault_spec *spec, struct fault
 {
         struct model *model = export->model;
         struct fault *fault;
-        uint64_t limit;
         int r;
 
-        r = quota_charge(model, export->uid, QUOTA_FAULTS, 1, &limit);
-        if (r > 0) {
-                refusal->limit = quota_name(QUOTA_FAULTS);
-                refusal->value = limit;
-                return MODEL_E_LIMIT;
-        }
-        if (r < 0)
+        r = quota_charge_or_refuse(model, export->uid, QUOTA_FAULTS, 1, refusal);
+        if (r != MODEL_OK)
                 return r;
         fault = calloc(1, sizeof(*fault));
         if (!fault) {

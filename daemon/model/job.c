@@ -11,8 +11,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "log.h"
@@ -30,18 +28,6 @@
 #define CHUNK_PAGES_MAX 128
 
 /* --- what may be asked for */
-
-static int __attribute__((__format__(__printf__, 3, 4)))
-refuse_region(struct model_refusal *refusal, unsigned int region, const char *format, ...)
-{
-        va_list arguments;
-
-        refusal->region = region;
-        va_start(arguments, format);
-        (void)vsnprintf(refusal->reason, sizeof(refusal->reason), format, arguments);
-        va_end(arguments);
-        return MODEL_E_REGION;
-}
 
 static int check_region(const struct client *client, const struct job_spec *spec,
                         unsigned int number, const struct io_region *region,
@@ -64,13 +50,7 @@ static int check_region(const struct client *client, const struct job_spec *spec
 
         grant = region_table_find_foreign(client->model, client, &info->id, region->sector,
                                           region->count);
-        if (!grant)
-                return MODEL_OK;
-        refusal->region = number;
-        refusal->client = grant->client_name;
-        refusal->export = grant->export_name;
-        refusal->n_open = 0;
-        return MODEL_E_BUSY;
+        return grant ? refuse_held_region(refusal, number, grant) : MODEL_OK;
 }
 
 /* Look at all regions, and note in @claims what they take. */
@@ -238,7 +218,6 @@ int job_start(struct client *client, const struct job_spec *spec, struct job **r
 {
         struct model *model = client->model;
         struct job *job;
-        uint64_t limit;
         int r;
 
         assert(spec->n_dests >= 1 && spec->n_dests <= DM_KCOPYD_MAX_REGIONS);
@@ -255,12 +234,7 @@ int job_start(struct client *client, const struct job_spec *spec, struct job **r
         r = check_regions(client, spec, job->claims, &job->n_claims, refusal);
         if (r != MODEL_OK)
                 goto free_job;
-        r = quota_charge(model, client->uid, QUOTA_JOBS, 1, &limit);
-        if (r > 0) {
-                refusal->limit = quota_name(QUOTA_JOBS);
-                refusal->value = limit;
-                r = MODEL_E_LIMIT;
-        }
+        r = quota_charge_or_refuse(model, client->uid, QUOTA_JOBS, 1, refusal);
         if (r != MODEL_OK)
                 goto free_job;
         r = job_submit(job);

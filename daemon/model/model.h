@@ -112,9 +112,6 @@ void model_remove_node(struct model *model, struct node *node);
 /* The node of that number or NULL. Under the lock. */
 struct node *model_find_node(struct model *model, node_id_t id);
 
-/* 1 to 64 of A-Z a-z 0-9 . _ -, not beginning with a dot: the names of clients and exports. */
-bool model_name_is_valid(const char *name);
-
 /* Visible and usable: the peer is privileged or the owner. */
 bool client_is_visible(const struct client *client, const struct peer *peer);
 

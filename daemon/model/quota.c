@@ -86,6 +86,20 @@ int quota_charge(struct model *model, uid_t uid, enum quota quota, uint64_t n, u
         return 0;
 }
 
+int quota_charge_or_refuse(struct model *model, uid_t uid, enum quota quota, uint64_t n,
+                           struct model_refusal *refusal)
+{
+        uint64_t limit;
+        int r;
+
+        r = quota_charge(model, uid, quota, n, &limit);
+        if (r <= 0)
+                return r;
+        refusal->limit = quota_name(quota);
+        refusal->value = limit;
+        return MODEL_E_LIMIT;
+}
+
 int quota_set(struct model *model, uid_t uid, enum quota quota, uint64_t *charged, uint64_t n,
               uint64_t *ret_limit)
 {

@@ -6,6 +6,7 @@
  */
 
 #include "model/model.h"
+#include "model/refusal.h"
 
 /* Fewer bytes than that, of one connection or call, are not charged as QUOTA_BUFFERS: there are so
  * many of them at most, and they come and go with every call. */
@@ -33,6 +34,10 @@ const char *quota_name(enum quota quota);
  * (may be NULL) and nothing charged; -ENOMEM. Main loop only.
  */
 int quota_charge(struct model *model, uid_t uid, enum quota quota, uint64_t n, uint64_t *ret_limit);
+
+/* The same, as an outcome of the model: MODEL_OK, MODEL_E_LIMIT or -ENOMEM. */
+int quota_charge_or_refuse(struct model *model, uid_t uid, enum quota quota, uint64_t n,
+                           struct model_refusal *refusal);
 
 /* Charge more, or give back, so that *@charged becomes @n. As quota_charge(). */
 int quota_set(struct model *model, uid_t uid, enum quota quota, uint64_t *charged, uint64_t n,

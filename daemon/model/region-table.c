@@ -18,18 +18,6 @@ static bool grant_overlaps(const struct grant *grant, const struct dmio_device_i
                ranges_overlap(grant->sector, grant->count, sector, count);
 }
 
-struct grant *region_table_find(struct model *model, const struct dmio_device_id *id,
-                                sector_t sector, sector_t count, const struct export *except)
-{
-        struct grant *grant;
-
-        list_for_each (grant, &model->regions, link)
-                if ((!except || grant->export != except) &&
-                    grant_overlaps(grant, id, sector, count))
-                        return grant;
-        return NULL;
-}
-
 /* Names are unique for as long as anything of a client is left. */
 static bool grant_is_of(const struct grant *grant, const struct client *client)
 {

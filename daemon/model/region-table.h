@@ -23,10 +23,6 @@ struct grant {
         bool writable;
 };
 
-/* The first grant that overlaps, not counting those of @except (may be NULL); or NULL. */
-struct grant *region_table_find(struct model *model, const struct dmio_device_id *id,
-                                sector_t sector, sector_t count, const struct export *except);
-
 /*
  * May an Io of @client touch these sectors? NULL, or the grant of another client's export that is
  * not shared.

@@ -11,18 +11,12 @@ int request_new(struct client *client, struct request **ret, struct model_refusa
 {
         struct model *model = client->model;
         struct request *request;
-        uint64_t limit;
         int r;
 
         if (!client_takes_work(client))
                 return MODEL_E_CLOSING;
-        r = quota_charge(model, client->uid, QUOTA_REQUESTS, 1, &limit);
-        if (r > 0) {
-                refusal->limit = quota_name(QUOTA_REQUESTS);
-                refusal->value = limit;
-                return MODEL_E_LIMIT;
-        }
-        if (r < 0)
+        r = quota_charge_or_refuse(model, client->uid, QUOTA_REQUESTS, 1, refusal);
+        if (r != MODEL_OK)
                 return r;
         request = calloc(1, sizeof(*request));
         if (!request) {

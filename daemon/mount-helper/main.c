@@ -34,7 +34,6 @@
 #include "mount/mount-point.h"
 #include "options.h"
 #include "util/cleanup.h"
-#include "util/clock.h"
 #include "util/macros.h"
 
 #define EXIT_USAGE 2
@@ -45,9 +44,6 @@
 #define CLONES_MAX 64
 
 #define BARRIER_USEC (UINT64_C(5) * 1000 * 1000)
-
-/* How long the service manager may take to let go of what it kept for a unit that has failed. */
-#define RELEASE_USEC (UINT64_C(3) * 1000 * 1000)
 
 DMIO_DEFINE_CLEANUP(struct config, config_free)
 
@@ -323,7 +319,6 @@ static int verb_detach(const struct options *options, const char *unit)
  */
 static int verb_clean(const struct options *options, const char *unit)
 {
-        uint64_t end = now_usec() + RELEASE_USEC;
         DMIO_CLEANUP(freep) char *mount = NULL;
         int r;
 
@@ -333,24 +328,22 @@ static int verb_clean(const struct options *options, const char *unit)
         if (r < 0 || !mount)
                 return r;
 
-        do {
-                r = mount_point_look(mount);
-                if (r == MOUNT_POINT_DEAD) {
-                        r = detach(mount);
-                        if (r < 0)
-                                return r;
-                        log_notice("%s has failed, %s is not mounted any more: files that were "
-                                   "open there are lost (ENOTCONN)",
-                                   unit, mount);
-                        r = MOUNT_POINT_FREE;
-                }
-                if (r == MOUNT_POINT_FREE)
-                        record_remove(unit);
-                if (r != MOUNT_POINT_UNSERVED)
-                        return MIN(r, 0);
-        } while (now_usec() < end);
-        log_debug("The descriptor of %s is still kept, it stays mounted", mount);
-        return 0;
+        /* The service manager may still be about to let go of what it kept for the unit. */
+        r = mount_point_look_patiently(mount);
+        if (r == MOUNT_POINT_DEAD) {
+                r = detach(mount);
+                if (r < 0)
+                        return r;
+                log_notice("%s has failed, %s is not mounted any more: files that were open there "
+                           "are lost (ENOTCONN)",
+                           unit, mount);
+                r = MOUNT_POINT_FREE;
+        }
+        if (r == MOUNT_POINT_FREE)
+                record_remove(unit);
+        if (r == MOUNT_POINT_UNSERVED)
+                log_debug("The descriptor of %s is still kept, it stays mounted", mount);
+        return MIN(r, 0);
 }
 
 static const struct {

@@ -218,8 +218,7 @@ static void slots_collect(struct transfer *transfer, unsigned long error)
 
 /*
  * What the errors in the slots mean. A leg that refused is as good as one that took it, if they are
- * @equal; else it fails like one that could not. Under a lock, because two requests that failed on
- * different legs must not fail both legs: each would rely on the other's.
+ * @equal; else it fails like one that could not.
  */
 static int slots_judge(struct transfer *transfer, bool equal)
 {
@@ -228,7 +227,7 @@ static int slots_judge(struct transfer *transfer, bool equal)
         int first_error = 0, refusal = 0;
         bool taken = false, good;
 
-        pthread_mutex_lock(&transfer->thread->mount->judge_lock);
+        pthread_mutex_lock(&export->judge_lock);
         for (unsigned int i = 0; i < mirror->n_slots; i++) {
                 int error = mirror->error[i];
 
@@ -250,7 +249,7 @@ static int slots_judge(struct transfer *transfer, bool equal)
                         export_leg_error(export, mirror->leg[i], mirror->op, error,
                                          good && leg_is_active(&export->legs[mirror->leg[i]]));
         }
-        pthread_mutex_unlock(&transfer->thread->mount->judge_lock);
+        pthread_mutex_unlock(&export->judge_lock);
 
         if (refusal && equal)
                 return client_error(refusal);

@@ -31,7 +31,6 @@ struct mount {
         struct dm_io_client *io; /* holds the receive windows */
         unsigned int spin_usec;
         time_t start;
-        pthread_mutex_t judge_lock; /* mirror.c: one verdict at a time */
 
         pthread_mutex_t start_lock;
         pthread_cond_t start_changed; /* the state of a thread */

@@ -20,11 +20,18 @@
 #include "mount/fusermount.h"
 #include "mount/mount-point.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 
 #define FILE_SYSTEM_TYPE "fuse.dmiod"
 
 /* How long a mount is given to answer before it counts as alive but not served. */
 #define PROBE_TIMEOUT_MS 100
+
+/*
+ * How long whoever held the descriptor may take to let go of it, the kernel included: what a killed
+ * process had given to a ring is taken apart after the process has gone.
+ */
+#define RELEASE_USEC (UINT64_C(3) * 1000 * 1000)
 
 /* Killed daemons may have left several mounts, one on top of the other. */
 #define DEAD_MOUNTS_MAX 64
@@ -138,12 +145,23 @@ int mount_point_look(const char *path)
         return r == 0 ? MOUNT_POINT_FREE : (int)probe(path);
 }
 
+int mount_point_look_patiently(const char *path)
+{
+        uint64_t end = now_usec() + RELEASE_USEC;
+        int r;
+
+        do
+                r = mount_point_look(path);
+        while (r == MOUNT_POINT_UNSERVED && now_usec() < end);
+        return r;
+}
+
 static int detach_dead(const char *path, bool user)
 {
         for (int i = 0; i < DEAD_MOUNTS_MAX; i++) {
                 int r;
 
-                r = mount_point_look(path);
+                r = mount_point_look_patiently(path);
                 if (r < 0)
                         return r;
                 switch ((enum mount_point_state)r) {

@@ -41,6 +41,9 @@ int mount_point_init(struct mount_point *point, const char *path, bool user);
  */
 int mount_point_look(const char *path);
 
+/* The same, but it counts as unserved only after nobody has answered for three seconds. */
+int mount_point_look_patiently(const char *path);
+
 /*
  * For a mount that is there already, and whose descriptor somebody else opened: make @path
  * canonical and touch nothing. It is not unmounted at the end. Returns 0 or a negative errno,

@@ -172,7 +172,6 @@ static struct mount *mount_alloc(struct model *model, const struct config *confi
         mount->memory = (struct memory_file)MEMORY_FILE_NULL;
         for (unsigned int i = 0; i < MEMORY_QUEUES; i++)
                 mount->clones[i] = -EBADF;
-        pthread_mutex_init(&mount->judge_lock, NULL);
         pthread_mutex_init(&mount->start_lock, NULL);
         pthread_cond_init(&mount->start_changed, NULL);
         for (unsigned int i = 0; i < n_threads; i++) {
@@ -359,7 +358,6 @@ struct mount *mount_free(struct mount *mount)
 
         pthread_cond_destroy(&mount->start_changed);
         pthread_mutex_destroy(&mount->start_lock);
-        pthread_mutex_destroy(&mount->judge_lock);
         free(mount->threads);
         free(mount);
         return NULL;

@@ -17,10 +17,6 @@
  */
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/fuse.h>
-#include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
 
@@ -28,18 +24,18 @@
 #include <fuse3/fuse_lowlevel.h>
 
 #include "model/client.h"
-#include "model/describe.h"
 #include "model/export.h"
 #include "mount/attr.h"
 #include "mount/copy-range.h"
 #include "mount/directory.h"
 #include "mount/io-ops.h"
 #include "mount/mount-internal.h"
+#include "mount/open-ops.h"
 #include "mount/ops.h"
 #include "mount/request.h"
 #include "mount/xattr.h"
+#include "name.h"
 #include "util/cleanup.h"
-#include "util/macros.h"
 
 struct mount *request_mount(fuse_req_t req)
 {
@@ -71,11 +67,7 @@ struct node *visible_node(struct model *model, node_id_t id, const struct peer *
         return node && node_is_visible(node, peer) ? node : NULL;
 }
 
-/*
- * The export of that number with a reference, or NULL in *@ret for a node that is none. Returns 0
- * or -ENODEV for a number that names nothing any more. Takes the lock.
- */
-static int request_export(fuse_req_t req, node_id_t id, struct export **ret)
+int request_export(fuse_req_t req, node_id_t id, struct export **ret)
 {
         struct mount *mount = request_mount(req);
         const struct node *node;
@@ -215,7 +207,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
         struct statvfs stat = {
                 .f_bsize = DMIO_PAGE_SIZE,
                 .f_frsize = DMIO_PAGE_SIZE,
-                .f_namemax = 64,
+                .f_namemax = NAME_LENGTH_MAX,
         };
         const struct client *client;
         const struct export *export;
@@ -236,136 +228,6 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
         stat.f_files += 2;
         stat.f_blocks = sectors * DMIO_SECTOR_SIZE / DMIO_PAGE_SIZE;
         fuse_reply_statfs(req, &stat);
-}
-
-/* Opening */
-
-/* The text of a .status as it is now for who asks. */
-static int open_status(struct mount *mount, const struct open_origin *origin,
-                       const struct peer *peer, uint64_t *ret_fh)
-{
-        DMIO_CLEANUP(freep) char *text = NULL;
-        const struct node *node;
-        int r = 0;
-
-        pthread_mutex_lock(&mount->model->lock);
-        node = visible_node(mount->model, origin->node, peer);
-        if (!node) {
-                r = -ENOENT;
-        } else if (S_ISDIR(node_mode(node->type, false))) {
-                r = -EISDIR;
-        } else {
-                text = describe_status_file(mount->model, node, peer);
-                if (!text)
-                        r = -ENOMEM;
-        }
-        pthread_mutex_unlock(&mount->model->lock);
-        if (r < 0)
-                return r;
-
-        r = handle_table_add(&mount->handles, NULL, false, text, strlen(text), origin, ret_fh);
-        if (r == 0)
-                (void)DMIO_TAKE(text);
-        return r;
-}
-
-/* Takes the reference to the export, also on failure. */
-static int open_export(struct mount *mount, struct export *export, bool writing,
-                       const struct open_origin *origin, uint64_t *ret_fh)
-{
-        int r;
-
-        r = writing && export->read_only ? -EROFS : export_open(export);
-        if (r < 0) {
-                export_unref(export);
-                return r;
-        }
-
-        r = handle_table_add(&mount->handles, export, writing, NULL, 0, origin, ret_fh);
-        if (r < 0) {
-                export_close(export);
-                export_unref(export);
-        }
-        return r;
-}
-
-/*
- * The flags of the reply: DIRECT_IO sends requests as they are, past the page cache;
- * PARALLEL_DIRECT_WRITES spares writers each other's inode lock, and libfuse has no word for it, so
- * the reply is made here; NOFLUSH saves a request at each close, for which there is nothing to do.
- *
- * Of an export with cache=page, files opened without O_DIRECT are read and written through the page
- * cache, which the kernel keeps until the next open. Those with O_DIRECT go past it by DIRECT_IO,
- * too, if the kernel keeps both together then; or else by its own ways.
- */
-static uint32_t open_flags(const struct mount *mount, const struct export *export, int flags)
-{
-        const void *init;
-        size_t size;
-
-        if (export && export->cache == EXPORT_CACHE_PAGE) {
-                size = memory_file_init(&mount->memory, &init);
-                if (!(flags & O_DIRECT) || !session_direct_is_coherent(init, size))
-                        return FOPEN_NOFLUSH;
-        }
-        return FOPEN_DIRECT_IO | FOPEN_NOFLUSH | FOPEN_PARALLEL_DIRECT_WRITES;
-}
-
-void ops_open_flags(struct mount *mount, uint64_t node, uint32_t flags, uint32_t *ret)
-{
-        const struct node *found;
-
-        pthread_mutex_lock(&mount->model->lock);
-        found = model_find_node(mount->model, node);
-        *ret = open_flags(mount, found ? found->export : NULL, (int)flags);
-        pthread_mutex_unlock(&mount->model->lock);
-}
-
-static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-        struct fuse_open_out out = {};
-        bool writing = (fi->flags & O_ACCMODE) != O_RDONLY;
-        const struct queue_thread *thread = fuse_req_userdata(req);
-        const struct open_origin origin = {
-                .node = ino,
-                .unique = thread->current_unique,
-                .uid = fuse_req_ctx(req)->uid,
-                .slot = thread->current->slot,
-        };
-        struct mount *mount = request_mount(req);
-        struct peer peer = request_peer(req);
-        struct export *export;
-        int r;
-
-        r = request_export(req, ino, &export);
-        out.open_flags = open_flags(mount, export, fi->flags);
-        if (r < 0)
-                r = -ESTALE; /* removed since it was looked up: the kernel looks again */
-        else if (export)
-                r = open_export(mount, export, writing, &origin, &out.fh);
-        else if (writing)
-                r = -EACCES;
-        else
-                r = open_status(mount, &origin, &peer, &out.fh);
-        if (r < 0) {
-                fuse_reply_err(req, -r);
-                return;
-        }
-
-        /* Who has gone meanwhile will not send a RELEASE. */
-        if (fuse_reply_buf(req, (const char *)&out, sizeof(out)) == -ENOENT)
-                handle_table_remove(&mount->handles, out.fh);
-}
-
-static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-        handle_table_remove(&request_mount(req)->handles, fi->fh);
-        fuse_reply_err(req, 0);
-}
-
-static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-        fuse_reply_err(req, 0);
 }
 
 /* Extended attributes */

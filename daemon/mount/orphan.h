@@ -23,8 +23,8 @@
 
 #include <dmio/dmio.h>
 
+#include "model/range-lock.h"
 #include "mount/memory-file.h"
-#include "mount/range-lock.h"
 #include "util/list.h"
 
 struct export;

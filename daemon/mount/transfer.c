@@ -175,7 +175,8 @@ static void slot_put(struct queue_thread *thread, struct memory_slot *slot)
                 queue_thread_put_slot(thread, slot);
 }
 
-void transfer_end(struct transfer *transfer)
+/* Give back pages and range, when there is nothing to be told, or nothing more. */
+static void transfer_end(struct transfer *transfer)
 {
         slot_put(transfer->thread, transfer_retire(transfer));
 }

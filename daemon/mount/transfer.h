@@ -23,12 +23,12 @@
 
 #include <dmio/dmio.h>
 
+#include "model/range-lock.h"
 #include "model/statistics.h"
 #include "mount/memory-file.h"
 #include "mount/mirror.h"
 #include "mount/orphan.h"
 #include "mount/queue-thread.h"
-#include "mount/range-lock.h"
 #include "util/list.h"
 
 struct fuse_req;
@@ -122,9 +122,6 @@ void transfer_begun(struct transfer *transfer);
 
 /* What it is about: [offset, offset + length), and the whole blocks around that. */
 void transfer_cover(struct transfer *transfer, uint64_t offset, uint64_t length);
-
-/* Give back pages and range; for transfers that end without a reply of their own. */
-void transfer_end(struct transfer *transfer);
 
 /* Answer with an error (negative errno) or 0 and end. */
 void transfer_reply_error(struct transfer *transfer, int error);

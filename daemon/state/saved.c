@@ -10,6 +10,7 @@
 
 #include "model/client.h"
 #include "model/export.h"
+#include "name.h"
 #include "state/saved.h"
 #include "util/cleanup.h"
 #include "util/macros.h"
@@ -211,7 +212,7 @@ static int check_export(const struct saved_client *client, size_t i, const char 
         int r = 0;
 
         (void)snprintf(where, sizeof(where), "%s.exports[%zu]", parent, i);
-        if (!model_name_is_valid(export->name))
+        if (!name_is_valid(export->name))
                 return reject(ret_message, "%s.name is not a name", where);
         for (size_t j = 0; j < i; j++)
                 if (strcmp(export->name, exports[j].name) == 0)
@@ -232,7 +233,7 @@ static int check_client(const struct saved *saved, size_t i, char **ret_message)
         int r = 0;
 
         (void)snprintf(where, sizeof(where), "clients[%zu]", i);
-        if (!model_name_is_valid(client->name))
+        if (!name_is_valid(client->name))
                 return reject(ret_message, "%s.name is not a name", where);
         for (size_t j = 0; j < i; j++)
                 if (strcmp(client->name, clients[j].name) == 0)

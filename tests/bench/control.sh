@@ -9,92 +9,41 @@
 #
 # DMIO_OPTIONS: more options for dmiod. DMIO_BUILD: another build; DMIO_BUILD_BEFORE: one whose daemon is
 # measured in the same run, as "before".
-set -eu -o pipefail
-build=$(readlink -f "${DMIO_BUILD:-build}")
+. "$(dirname "$0")/bench.sh"
 reps=${1:-3} seconds=${2:-2}
-[ "$(id -u)" = 0 ] || { echo "must be root" >&2 && exit 1; }
-[ -x "$build/tests/bench-control" ] || { echo "no $build/tests/bench-control: build first" >&2 && exit 1; }
+require_built tests/bench-control
 
-mib=$((1 << 20)) length=$((512 << 20))
-dir=$(mktemp -d /tmp/dmio-bench.XXXXXX) shm=$(mktemp -d /dev/shm/dmio-bench.XXXXXX)
-pids=() loops=()
-cleanup() {
-    local pid i
-    trap - EXIT INT TERM
-    set +e
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
-    for pid in "${pids[@]}"; do
-        for ((i = 0; i < 50; i++)); do
-            kill -0 "$pid" 2>/dev/null || break
-            sleep 0.1
-        done
-        kill -9 "$pid" 2>/dev/null
-    done
-    awk -v below="$dir/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo | tac |
-        while read -r mount; do umount -l "$mount"; done
-    for ((i = ${#loops[@]} - 1; i >= 0; i--)); do losetup -d "${loops[i]}"; done
-    rm -rf --one-file-system "$dir" "$shm"
-}
-trap cleanup EXIT
-trap 'exit 130' INT TERM
-fail() {
-    echo "control.sh: $*" >&2
-    cat "$dir"/*.log >&2 || true
-    exit 1
-}
-
-for name in a b; do
-    dd if=/dev/zero of="$shm/$name" bs=$mib count=$((length / mib)) status=none
-    loops+=("$(losetup -f --show --direct-io=on "$shm/$name")")
-done
-a=${loops[0]} b=${loops[1]} sectors=$((length / 512))
-
-# start NAME BUILD: a daemon with a client and an export of the first device.
-start() {
-    local i
-    mkdir "$dir/$1"
-    "$2/daemon/dmiod" --config=/dev/null --mount="$dir/$1/mnt" --control="$dir/$1/control" --state="$dir/$1/state" \
-        ${DMIO_OPTIONS:-} >"$dir/$1.log" 2>&1 </dev/null &
-    pids+=($!) pid_of[$1]=$!
-    for ((i = 0; i < 100; i++)); do
-        ! [ -S "$dir/$1/control" ] || break
-        sleep 0.1
-    done
-    control=("$build/daemon/dmioctl" --control="$dir/$1/control")
-    "${control[@]}" client open bench --pages 16384 --linger >/dev/null || fail "no daemon"
-    "${control[@]}" export create bench/disk "$a:0+$sectors" >/dev/null
-}
-declare -A pid_of
+mib=$((1 << 20)) length=$((512 << 20)) sectors=$((1 << 20))
+a=$(make_ram_loop 512) b=$(make_ram_loop 512)
 daemons=(now)
 [ -z "${DMIO_BUILD_BEFORE:-}" ] || daemons=(before now)
 for daemon in "${daemons[@]}"; do
-    build_of=$build
-    [ "$daemon" = now ] || build_of=$(readlink -f "$DMIO_BUILD_BEFORE")
-    start "$daemon" "$build_of"
+    build=$DMIO_BUILD
+    [ "$daemon" = now ] || build=$(readlink -f "$DMIO_BUILD_BEFORE")
+    start_bench_daemon "$daemon" "$build"
+    "${control[@]}" export create bench/disk "$a:0+$sectors" >/dev/null
 done
 
-# Processor time of a process, in ticks.
-ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
 # The calls of a second, and what one costs the daemon in microseconds of processor time: beside other work
 # that says more.
 calls() { # DAEMON CONNECTIONS KIND
     local arguments=(status) before rate
     [ "$3" = status ] || arguments=(io bench "$a" "$sectors")
     before=$(ticks "${pid_of[$1]}")
-    rate=$("$build/tests/bench-control" "$dir/$1/control" "$2" "$seconds" "${arguments[@]}")
-    echo "$rate" >>"$dir/$1.$3.$2"
+    rate=$("$DMIO_BUILD/tests/bench-control" "$WORK/$1/control" "$2" "$seconds" "${arguments[@]}")
+    echo "$rate" >>"$WORK/$1.$3.$2"
     echo $((($(ticks "${pid_of[$1]}") - before) * 100000000 / $(getconf CLK_TCK) / (rate * seconds))) \
-        >>"$dir/$1.$3.$2.cost"
+        >>"$WORK/$1.$3.$2.cost"
 }
 mount_reads() { # DEPTH
-    timeout 60 fio --name=j --filename="$dir/now/mnt/bench/disk" --size=$length --rw=randread --bs=4k --iodepth="$1" \
+    timeout 60 fio --name=j --filename="$WORK/now/mnt/bench/disk" --size=$length --rw=randread --bs=4k --iodepth="$1" \
         --ioengine=io_uring --direct=1 --time_based --runtime="$seconds" --norandommap --randrepeat=1 --thread \
         --output-format=json 2>/dev/null | jq '.jobs[0].read.iops'
 }
 # Bytes a second of a command that moves all of the device, four times.
 timed() {
-    local begin=${EPOCHREALTIME/./} i
-    for i in 1 2 3 4; do "$@" >/dev/null 2>&1 || fail "$*"; done
+    local begin=${EPOCHREALTIME/./}
+    for _ in 1 2 3 4; do "$@" >/dev/null 2>&1 || fail "$*"; done
     echo $((4 * length * 1000000 / (${EPOCHREALTIME/./} - begin)))
 }
 # The slower of reading the one and writing the other at the same time.
@@ -111,19 +60,17 @@ for ((rep = 0; rep < reps; rep++)); do
             calls "$daemon" $n io
         done
     done
-    for n in 1 64; do mount_reads $n >>"$dir/mount.$n"; done
-    timed dd if="$a" of="$b" bs=1M iflag=direct oflag=direct >>"$dir/dd"
+    for n in 1 64; do mount_reads $n >>"$WORK/mount.$n"; done
+    timed dd if="$a" of="$b" bs=1M iflag=direct oflag=direct >>"$WORK/dd"
     for daemon in "${daemons[@]}"; do
-        timed "$build/daemon/dmioctl" --control="$dir/$daemon/control" copy bench "$a:0+$sectors" "$b:0+$sectors" \
-            >>"$dir/copy.$daemon"
+        timed "$DMIOCTL" --control="$WORK/$daemon/control" copy bench "$a:0+$sectors" "$b:0+$sectors" \
+            >>"$WORK/copy.$daemon"
     done
-    devices >>"$dir/devices"
+    devices >>"$WORK/devices"
 done
 
-median() {
-    sort -n "$1" | awk '{ v[NR] = $1 } END { printf "%.0f", NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
-}
-ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'; }
+# whole FILE: the median, without a fraction.
+whole() { printf '%.0f' "$(median "$1")"; }
 
 echo "$(uname -r), $(nproc) CPUs, load $(cut -d' ' -f1 /proc/loadavg), $reps repetitions of $seconds s, medians"
 echo
@@ -131,28 +78,28 @@ echo "| calls a second | 1 connection | 64 connections |"
 echo "|---|---|---|"
 for daemon in "${daemons[@]}"; do
     for kind in status io; do
-        echo "| $kind, $daemon | $(median "$dir/$daemon.$kind.1") | $(median "$dir/$daemon.$kind.64") |"
+        echo "| $kind, $daemon | $(whole "$WORK/$daemon.$kind.1") | $(whole "$WORK/$daemon.$kind.64") |"
     done
 done
-echo "| the mount, depth 1 and 64 | $(median "$dir/mount.1") | $(median "$dir/mount.64") |"
-echo "| io / the mount | $(ratio "$(median "$dir/now.io.1")" "$(median "$dir/mount.1")") |" \
-    "$(ratio "$(median "$dir/now.io.64")" "$(median "$dir/mount.64")") |"
+echo "| the mount, depth 1 and 64 | $(whole "$WORK/mount.1") | $(whole "$WORK/mount.64") |"
+echo "| io / the mount | $(ratio "$(median "$WORK/now.io.1")" "$(median "$WORK/mount.1")") |" \
+    "$(ratio "$(median "$WORK/now.io.64")" "$(median "$WORK/mount.64")") |"
 for daemon in "${daemons[@]}"; do
     for kind in status io; do
-        echo "| µs of a call of $kind, $daemon | $(ratio "$(median "$dir/$daemon.$kind.1.cost")" 100) |" \
-            "$(ratio "$(median "$dir/$daemon.$kind.64.cost")" 100) |"
+        echo "| µs of a call of $kind, $daemon | $(ratio "$(median "$WORK/$daemon.$kind.1.cost")" 100) |" \
+            "$(ratio "$(median "$WORK/$daemon.$kind.64.cost")" 100) |"
     done
 done
 if [ ${#daemons[@]} = 2 ]; then
     for kind in status io; do
-        echo "| $kind, now / before | $(ratio "$(median "$dir/now.$kind.1")" "$(median "$dir/before.$kind.1")") |" \
-            "$(ratio "$(median "$dir/now.$kind.64")" "$(median "$dir/before.$kind.64")") |"
+        echo "| $kind, now / before | $(ratio "$(median "$WORK/now.$kind.1")" "$(median "$WORK/before.$kind.1")") |" \
+            "$(ratio "$(median "$WORK/now.$kind.64")" "$(median "$WORK/before.$kind.64")") |"
     done
 fi
 echo
 echo "| copy | MiB a second | of the devices |"
 echo "|---|---|---|"
-limit=$(median "$dir/devices")
+limit=$(whole "$WORK/devices")
 for what in devices dd "${daemons[@]/#/copy.}"; do
-    echo "| $what | $(($(median "$dir/$what") / mib)) | $(ratio "$(median "$dir/$what")" "$limit") |"
+    echo "| $what | $(($(whole "$WORK/$what") / mib)) | $(ratio "$(whole "$WORK/$what")" "$limit") |"
 done

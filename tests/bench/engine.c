@@ -182,9 +182,10 @@ static void run_for(struct dmio_queue *queue, double seconds)
                 (void)dmio_queue_process(queue, -1, 0);
         counted = bench.n_done;
         begin = now();
-        do
+        do {
                 r = dmio_queue_process(queue, -1, bench.spin_us);
-        while (r >= 0 && (end = now()) < begin + seconds);
+                end = now();
+        } while (r >= 0 && end < begin + seconds);
         if (r < 0)
                 fail("the ring", -r);
         printf("%.0f\n", (double)(bench.n_done - counted) / (end - begin));

@@ -7,25 +7,11 @@
 # not a test.
 #
 #   tests/bench/engine.sh [REPETITIONS] [SECONDS]
-set -eu -o pipefail
-bench=${DMIO_BUILD:-build}/tests/bench-engine
+. "$(dirname "$0")/bench.sh"
+bench=$DMIO_BUILD/tests/bench-engine
 reps=${1:-3} seconds=${2:-1}
-[ "$(id -u)" = 0 ] || { echo "must be root" >&2 && exit 1; }
-[ -x "$bench" ] || { echo "no $bench: build first, or set DMIO_BUILD" >&2 && exit 1; }
-
-dir=$(mktemp -d /dev/shm/dmio-bench.XXXXXX)
-devices=()
-cleanup() {
-    local device
-    for device in "${devices[@]}"; do losetup -d "$device"; done
-    rm -rf "$dir"
-}
-trap cleanup EXIT
-trap 'exit 130' INT TERM
-for name in a b; do
-    dd if=/dev/zero of="$dir/$name" bs=1M count=512 status=none
-    devices+=("$(losetup -f --show --direct-io=on "$dir/$name")")
-done
+require_built tests/bench-engine
+devices=("$(make_ram_loop 512)" "$(make_ram_loop 512)")
 
 # run_fio OP SIZE DEPTH DEVICE...: a job for each device, all at once; requests a second together.
 run_fio() {
@@ -46,8 +32,8 @@ run_engine() {
 instructions() {
     local n total=() images=()
     for ((n = 0; n < $1; n++)); do
-        truncate -s 16M "$dir/image$n"
-        images+=("$dir/image$n")
+        truncate -s 16M "$RAM/image$n"
+        images+=("$RAM/image$n")
     done
     for n in 2000 12000; do
         total+=("$(valgrind --tool=callgrind --callgrind-out-file=/dev/null "$bench" \
@@ -56,21 +42,17 @@ instructions() {
     done
     echo $(((total[1] - total[0]) / 10000))
 }
-median() {
-    sort -n | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
-}
-
 jobs=("randread 4096 32 1" "randwrite 4096 32 1" "randread 4096 1 1" "randwrite 4096 1 1"
     "read 1048576 4 1" "write 1048576 4 1" "randwrite 4096 32 2")
 for ((rep = 0; rep < reps; rep++)); do
     for i in "${!jobs[@]}"; do
         read -r op size depth legs <<<"${jobs[i]}"
-        run_fio "$op" "$size" "$depth" "${devices[@]:0:legs}" >>"$dir/$i.fio"
-        run_engine 0 "$op" "$size" "$depth" "${devices[@]:0:legs}" >>"$dir/$i.engine"
-        run_engine 50 "$op" "$size" "$depth" "${devices[@]:0:legs}" >>"$dir/$i.polling"
+        run_fio "$op" "$size" "$depth" "${devices[@]:0:legs}" >>"$WORK/$i.fio"
+        run_engine 0 "$op" "$size" "$depth" "${devices[@]:0:legs}" >>"$WORK/$i.engine"
+        run_engine 50 "$op" "$size" "$depth" "${devices[@]:0:legs}" >>"$WORK/$i.polling"
     done
-    truncate -s 64M "$dir/image"
-    "$bench" --backend=memory randread 4096 32 "$seconds" 0 $((64 << 20)) "$dir/image" >>"$dir/memory"
+    truncate -s 64M "$RAM/image"
+    "$bench" --backend=memory randread 4096 32 "$seconds" 0 $((64 << 20)) "$RAM/image" >>"$WORK/memory"
 done
 
 echo "$(uname -r), $(nproc) CPUs, $reps repetitions of $seconds s, medians, requests a second"
@@ -81,12 +63,12 @@ printf '| job | fio | engine | ratio | polling | ratio |\n|---|---|---|---|---|-
 for i in "${!jobs[@]}"; do
     read -r op size depth legs <<<"${jobs[i]}"
     awk -v name="$op $size, depth $depth, $legs leg(s)" -v legs="$legs" \
-        -v fio="$(median <"$dir/$i.fio")" -v engine="$(median <"$dir/$i.engine")" \
-        -v polling="$(median <"$dir/$i.polling")" \
+        -v fio="$(median "$WORK/$i.fio")" -v engine="$(median "$WORK/$i.engine")" \
+        -v polling="$(median "$WORK/$i.polling")" \
         'BEGIN { printf "| %s | %d | %d | %.2f | %d | %.2f |\n", name, fio, engine * legs,
             engine * legs / fio, polling * legs, polling * legs / fio }'
 done
-echo "memory back-end, randread 4096, depth 32, one thread: $(median <"$dir/memory") requests a second"
+echo "memory back-end, randread 4096, depth 32, one thread: $(median "$WORK/memory") requests a second"
 if command -v valgrind >/dev/null; then
     echo "instructions of a 512-byte write, memory back-end, 1, 2 and 8 legs:" \
         "$(instructions 1) $(instructions 2) $(instructions 8)"

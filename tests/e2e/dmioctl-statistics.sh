@@ -4,25 +4,11 @@
 # dmioctl statistics, metrics and fault: known operations, and what is said of them; metrics as
 # promtool takes them; the drills of the manual; and that a stop does not wait for what a drill holds.
 . "$(dirname "$0")/../lib/common.sh"
+. "$(dirname "$0")/../lib/dmioctl.sh"
 require_root
 require_fuse
 require_cmd socat jq
 
-dmioctl() {
-    "$DMIOCTL" --control="$CONTROL" "$@"
-}
-# expect_status STATUS WHAT ARGUMENT...: both outputs are left in $WORK/out and $WORK/err.
-expect_status() {
-    local wanted=$1 what=$2 status=0
-    shift 2
-    dmioctl "$@" >"$WORK/out" 2>"$WORK/err" </dev/null || status=$?
-    if [ "$status" != "$wanted" ]; then
-        cat "$WORK/out" "$WORK/err"
-        fail "$what: status $status, not $wanted"
-    fi
-    [ "$status" = 0 ] || [ "$(wc -l <"$WORK/err")" = 1 ] || fail "$what: not one line: $(cat "$WORK/err")"
-    ok "$what"
-}
 # row NAME PART OPERATION: count, errors and bytes, as the table has them.
 row() {
     awk -v name="$1" -v part="$2" -v operation="$3" '

@@ -4,24 +4,11 @@
 # dmioctl: every verb, its text and its JSON, and the exit statuses: 0 done, 1 refused, 2 usage,
 # 3 no daemon, 4 some regions failed.
 . "$(dirname "$0")/../lib/common.sh"
+. "$(dirname "$0")/../lib/dmioctl.sh"
 require_root
 require_fuse
 require_cmd socat jq
 
-dmioctl() {
-    "$DMIOCTL" --control="$CONTROL" "$@"
-}
-# expect_status STATUS WHAT ARGUMENT...: both outputs are left in $WORK/out and $WORK/err.
-expect_status() {
-    local wanted=$1 what=$2 status=0
-    shift 2
-    dmioctl "$@" >"$WORK/out" 2>"$WORK/err" </dev/null || status=$?
-    if [ "$status" != "$wanted" ]; then
-        cat "$WORK/out" "$WORK/err"
-        fail "$what: status $status, not $wanted"
-    fi
-    ok "$what"
-}
 json() {
     jq -c "$1" <"$WORK/out"
 }
@@ -50,7 +37,7 @@ expect_eq "none of it reached the daemon" "$(ctl_ok ListClients | jq '.clients |
 # --- clients and pages
 a=$(make_image 16M a.img)
 b=$(make_image 16M b.img)
-small=$(make_image 4K small.img)
+make_image 4K small.img >/dev/null
 expect_status 0 "client open" client open alice --pages 256 --linger
 expect_status 1 "once" client open alice --pages 256 --linger
 expect "the error is named" grep -qi "alice" "$WORK/err"

@@ -182,6 +182,35 @@ wait_for 10 process_is_gone "$DMIOD_PID"
 expect_not "SIGINT is a stop, too" is_mounted "$MOUNT"
 expect "with a second signal at once it is the same stop" wait "$DMIOD_PID"
 
+# --- what a killed one had is not let go at once: the kernel takes its rings apart when it has gone
+start_dmiod
+cat >"$WORK/holder.py" <<'END'
+import ctypes
+import os
+import sys
+import time
+pid = int(sys.argv[1])
+pidfd = os.pidfd_open(pid)
+fds = [int(fd) for fd in os.listdir('/proc/%d/fd' % pid) if os.readlink('/proc/%d/fd/%s' % (pid, fd)) == '/dev/fuse']
+held = [ctypes.CDLL(None).syscall(438, pidfd, fd, 0) for fd in fds]  # pidfd_getfd
+print('held' if held and min(held) >= 0 else 'cannot', flush=True)
+sys.stdin.readline()
+time.sleep(0.5)
+END
+mkfifo "$WORK/let-go"
+python3 "$WORK/holder.py" "$DMIOD_PID" <"$WORK/let-go" >"$WORK/holder.log" 2>&1 &
+defer end_process $!
+exec 8>"$WORK/let-go"
+wait_for 10 grep -q held "$WORK/holder.log"
+kill_dmiod
+expect_errno "the next one does not take a mount that somebody keeps" "somebody who does not answer keeps it" \
+    timeout 20 "$DMIOD" --config=/dev/null --mount="$MOUNT" --control="$WORK/control2" --state="$WORK/state2"
+echo >&8
+start_dmiod
+expect "it has waited until nobody does" test -f "$MOUNT/.status"
+exec 8>&-
+stop_dmiod
+
 # --- its mount taken away
 start_dmiod
 umount -l "$MOUNT"

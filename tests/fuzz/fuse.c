@@ -237,7 +237,6 @@ static void set_up(void)
         orphans_init(&mount.orphans, &mount);
         for (unsigned int i = 0; i < MEMORY_QUEUES; i++)
                 mount.clones[i] = -EBADF;
-        pthread_mutex_init(&mount.judge_lock, NULL);
         pthread_mutex_init(&mount.start_lock, NULL);
         pthread_cond_init(&mount.start_changed, NULL);
         fuzz_require(dm_io_client_create(world->engine, THREAD_PAGES, &mount.io) == 0);

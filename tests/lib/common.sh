@@ -34,6 +34,14 @@ if [ -d /dev/shm ] && [ -w /dev/shm ]; then
 fi
 DMIOD_PID=
 
+# A sanitizer's reports. Those of a process that is killed afterwards, started again, or run by a program
+# that does not look at its end, would be seen by nobody; so they are files, which others may make as well.
+REPORTS=$WORK/reports
+mkdir -m 1777 "$REPORTS"
+export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$REPORTS/address
+export TSAN_OPTIONS=${TSAN_OPTIONS:+$TSAN_OPTIONS:}log_path=$REPORTS/thread
+SANITIZER_LINE='(ERROR|WARNING): .*Sanitizer|runtime error:'
+
 # --- reporting
 
 ok() {
@@ -183,6 +191,25 @@ on_failure() {
     fi
 }
 
+# Shows what a sanitizer has to say, and fails if that is nothing. That of undefined behaviour knows only
+# the standard error.
+sanitizer_complains() {
+    local file found=1
+    for file in "$REPORTS"/*; do
+        [ -f "$file" ] || continue
+        echo "--- ${file##*/}:"
+        head -n 60 "$file"
+        found=0
+    done
+    for file in "$WORK"/*.log; do
+        grep -qE "$SANITIZER_LINE" "$file" 2>/dev/null || continue
+        echo "--- ${file##*/}:"
+        grep -E -A 30 "$SANITIZER_LINE" "$file" | head -n 60
+        found=0
+    done
+    return "$found"
+}
+
 cleanup() {
     local status=$? line mount
     trap - EXIT
@@ -197,9 +224,8 @@ cleanup() {
         tac "$WORK/.defer" >"$WORK/.undo"
         while read -r line; do eval "$line"; done <"$WORK/.undo"
     fi
-    if [ "$status" = 0 ] && grep -qE 'ERROR: .*Sanitizer|runtime error:' "$WORK/dmiod.log" 2>/dev/null; then
-        grep -E -A 30 'ERROR: .*Sanitizer|runtime error:' "$WORK/dmiod.log" | head -60
-        echo "not ok - the sanitizer complains about dmiod"
+    if [ "$status" != 77 ] && sanitizer_complains; then
+        echo "not ok - a sanitizer complains"
         status=1
     fi
     [ -n "${DMIO_KEEP:-}" ] || rm -rf --one-file-system "$WORK" ${STATE_FOLDER:+"$STATE_FOLDER"}

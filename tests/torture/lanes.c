@@ -77,7 +77,8 @@ struct lanes {
         const struct torture *torture;
         unsigned int number;
         struct dice dice;
-        uint64_t narrow_end; /* of the first zone */
+        uint64_t narrow_end;   /* of the first zone */
+        bool pages_are_shared; /* mapped by several processes */
         uint8_t *model;
         uint8_t *buffer;
         uint8_t *map;
@@ -279,6 +280,23 @@ static bool do_zero(struct lanes *lanes, const struct operation *o)
         return true;
 }
 
+/*
+ * Others may store to the same page while the kernel has the file changed: then it may write the
+ * page back as it was before (docs/architecture.md). So such an operation is to have its pages for
+ * itself: the whole ones of the range. False if there is none.
+ */
+static bool keep_to_whole_pages(struct operation *o)
+{
+        uint64_t begin = (o->offset + 4095) / 4096 * 4096;
+        uint64_t end = (o->offset + o->length) / 4096 * 4096;
+
+        if (begin >= end)
+                return false;
+        o->offset = begin;
+        o->length = end - begin;
+        return true;
+}
+
 /* From another place of ours, which is read and checked on the way. */
 static bool do_copy(struct lanes *lanes, struct operation *o)
 {
@@ -287,6 +305,8 @@ static bool do_copy(struct lanes *lanes, struct operation *o)
         choose_range(lanes, false, &from, &length);
         if (length < o->length)
                 o->length = length;
+        if (lanes->pages_are_shared && o->what == COPY_RANGE && !keep_to_whole_pages(o))
+                return true;
         if (from < o->offset + o->length && o->offset < from + o->length)
                 return true; /* copy_file_range refuses what overlaps */
 
@@ -403,7 +423,7 @@ static bool carry_out(struct lanes *lanes, struct operation *o)
         }
 }
 
-static void choose(struct lanes *lanes, struct operation *o)
+static void choose_any(struct lanes *lanes, struct operation *o)
 {
         unsigned int ways = lanes->torture->ways, total = 0, pick;
         bool by_memory, by_call;
@@ -426,6 +446,18 @@ static void choose(struct lanes *lanes, struct operation *o)
         choose_range(lanes, !whats[o->what].changes, &o->offset, &o->length);
 }
 
+static bool is_behind_the_cache(enum what what)
+{
+        return what == PUNCH || what == ZERO || what == COPY_RANGE;
+}
+
+static void choose(struct lanes *lanes, struct operation *o)
+{
+        do
+                choose_any(lanes, o);
+        while (lanes->pages_are_shared && is_behind_the_cache(o->what) && !keep_to_whole_pages(o));
+}
+
 static bool lanes_run(const struct torture *torture, unsigned int number, void *context)
 {
         struct lanes lanes = {
@@ -433,6 +465,7 @@ static bool lanes_run(const struct torture *torture, unsigned int number, void *
                 .number = number,
                 .dice.state = torture->seed * 1000003 + number,
                 .narrow_end = torture->size / 3,
+                .pages_are_shared = torture->ways & WAY_MAPPED && torture->processes > 1,
                 .model = malloc(torture->size),
                 .log = calloc(torture->operations + 1, sizeof(*lanes.log)),
         };

@@ -53,6 +53,29 @@ static void every_byte_comes_back(void **state)
         }
 }
 
+static void pieces_make_the_same_text(void **state)
+{
+        unsigned char bytes[64];
+        char text[96], whole[96];
+
+        for (size_t i = 0; i < sizeof(bytes); i++)
+                bytes[i] = (unsigned char)(i * 37);
+        for (size_t length = 0; length <= sizeof(bytes); length++) {
+                size_t n = base64_encoded_length(length);
+
+                base64_encode(bytes, length, whole);
+                for (size_t piece = 1; piece <= 7; piece++) {
+                        struct base64_encoder encoder = { .end = text };
+
+                        for (size_t i = 0; i < length; i += piece)
+                                base64_encoder_add(&encoder, bytes + i,
+                                                   length - i < piece ? length - i : piece);
+                        assert_ptr_equal(base64_encoder_end(&encoder), text + n);
+                        assert_memory_equal(text, whole, n);
+                }
+        }
+}
+
 static void decoding_works_in_place(void **state)
 {
         char text[] = "Zm9vYmE=";
@@ -94,6 +117,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(the_examples_of_the_rfc),
                 cmocka_unit_test(every_byte_comes_back),
+                cmocka_unit_test(pieces_make_the_same_text),
                 cmocka_unit_test(decoding_works_in_place),
                 cmocka_unit_test(what_is_not_canonical_is_refused),
         };

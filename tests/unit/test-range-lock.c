@@ -15,7 +15,7 @@
 
 #include <dmio/dmio.h>
 
-#include "mount/range-lock.h"
+#include "model/range-lock.h"
 #include "util/macros.h"
 
 #define LIMIT_USEC 5000000

@@ -233,21 +233,21 @@ static void an_answer_goes_out_as_the_peer_takes_it(void **state)
 
 static void answers_wait_for_each_other(void **state)
 {
-        static const size_t n = 20000;
+        static const unsigned int n = 20000;
         struct fixture *f = *state;
-        char expected[16], part[16];
+        char expected[32], part[16];
         bool progress;
 
-        for (size_t i = 0; i < n; i++) {
+        for (unsigned int i = 0; i < n; i++) {
                 char *text = NULL;
 
-                assert_int_equal(asprintf(&text, "answer %07zu\n", i), 15);
+                assert_int_equal(asprintf(&text, "answer %07u\n", i), 15);
                 assert_int_equal(stream_write(&f->stream, text, 15), 0);
                 assert_true(stream_flush(&f->stream, &progress) >= 0);
         }
         assert_true(stream_unsent(&f->stream) > 0);
-        for (size_t i = 0; i < n; i++) {
-                (void)snprintf(expected, sizeof(expected), "answer %07zu\n", i);
+        for (unsigned int i = 0; i < n; i++) {
+                (void)snprintf(expected, sizeof(expected), "answer %07u\n", i);
                 assert_int_equal(recv(f->peer, part, 15, MSG_WAITALL), 15);
                 assert_memory_equal(part, expected, 15);
                 assert_true(stream_flush(&f->stream, &progress) >= 0);

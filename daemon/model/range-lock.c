@@ -11,7 +11,7 @@
 
 #include <assert.h>
 
-#include "mount/range-lock.h"
+#include "model/range-lock.h"
 #include "util/macros.h"
 
 void range_lock_init(struct range_lock *lock)

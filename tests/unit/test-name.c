@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "model/describe.h"
-#include "model/model.h"
+#include "name.h"
 #include "util/macros.h"
 
 static void ordinary_names_are_valid(void **state)
@@ -21,7 +21,7 @@ static void ordinary_names_are_valid(void **state)
                                              "Z9",  "con",   "a.." };
 
         for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-                assert_true(model_name_is_valid(names[i]));
+                assert_true(name_is_valid(names[i]));
 }
 
 static void others_are_not(void **state)
@@ -32,7 +32,7 @@ static void others_are_not(void **state)
                                              "a*",   "~",     "a\\b",     "a%" };
 
         for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-                assert_false(model_name_is_valid(names[i]));
+                assert_false(name_is_valid(names[i]));
 }
 
 static void sixty_four_bytes_are_the_most(void **state)
@@ -41,10 +41,10 @@ static void sixty_four_bytes_are_the_most(void **state)
 
         memset(name, 'x', sizeof(name));
         name[64] = '\0';
-        assert_true(model_name_is_valid(name));
+        assert_true(name_is_valid(name));
         name[64] = 'x';
         name[65] = '\0';
-        assert_false(model_name_is_valid(name));
+        assert_false(name_is_valid(name));
 }
 
 static void errors_have_their_names(void **state)
