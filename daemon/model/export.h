@@ -24,6 +24,7 @@
 #include "model/model.h"
 #include "model/record.h"
 #include "model/statistics.h"
+#include "model/uncache.h"
 #include "mount/range-lock.h"
 #include "worker.h"
 
@@ -115,6 +116,7 @@ struct export
         struct export_counters counters; /* counted in by the queue threads */
 
         struct range_lock ranges; /* writes in flight (mount/range-lock.h) */
+        struct uncache uncache;   /* what others left in the page cache */
 
         /*
          * Flushes that failed. A device reports what it could not keep once, to whoever flushes
