@@ -154,6 +154,7 @@ static int export_allocate(struct client *client, const char *name, unsigned int
         list_init(&export->faults);
         range_lock_init(&export->ranges);
         pthread_mutex_init(&export->judge_lock, NULL);
+        uncache_init(&export->uncache);
         record_init(&export->record, client->linger && model_can_last(client->model));
         clock_gettime(CLOCK_REALTIME, &now);
         export->ctime_sec = now.tv_sec;

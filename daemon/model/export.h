@@ -26,6 +26,7 @@
 #include "model/range-lock.h"
 #include "model/record.h"
 #include "model/statistics.h"
+#include "model/uncache.h"
 #include "worker.h"
 
 struct grant;
@@ -122,6 +123,7 @@ struct export
         pthread_mutex_t judge_lock;
 
         struct range_lock ranges; /* writes in flight (model/range-lock.h) */
+        struct uncache uncache;   /* what others left in the page cache */
 
         /*
          * Flushes that failed. A device reports what it could not keep once, to whoever flushes

@@ -106,6 +106,23 @@ void dmio_device_info(struct block_device *bdev, struct dmio_device_info *ret);
  */
 int dmio_device_seek(struct block_device *bdev, int whence, uint64_t offset, uint64_t *ret);
 
+/*
+ * How many bytes of [@sector, @sector + @count) the page cache of the machine holds, because
+ * somebody has read or written them without O_DIRECT. Each page of them makes the next direct write
+ * to it slow. 0 if that cannot be told: before Linux 6.5, of devices that are not direct
+ * themselves, and of files that a FUSE or network file system serves.
+ */
+uint64_t dmio_device_cached(struct block_device *bdev, sector_t sector, sector_t count);
+
+/*
+ * Let the page cache go of [@sector, @sector + @count): what is dirty is written back, which is
+ * waited for, then all is forgotten that nobody has mapped or writes to meanwhile. What the kernel
+ * keeps in one piece with bytes outside (of up to some MiB) may stay. No data changes; this is not
+ * a flush. Returns 0, also where dmio_device_cached() can tell nothing; or -EIO,
+ * -ENOSPC, -EDQUOT if not all could be written back. May block for as long as the device does.
+ */
+int dmio_device_uncache(struct block_device *bdev, sector_t sector, sector_t count);
+
 /* The size in sectors, as known at the last look; a trailing part of a sector does not count. */
 sector_t dmio_device_capacity(const struct block_device *bdev);
 
