@@ -8,7 +8,6 @@
 require_cmd fio python3
 boot_systemd
 
-drop_in kill "[Unit]\nStartLimitIntervalSec=0\n"
 inside systemctl start dmiod.socket dmiod.service
 truncate -s 32M "$SHARED/a.img" "$SHARED/b.img"
 chmod 600 "$SHARED"/*.img
@@ -48,5 +47,17 @@ expect "the legs are equal" cmp "$SHARED/a.img" "$SHARED/b.img"
 expect_eq "there is one mount" "$(mounts_inside)" 1
 expect_match "it says that it took it up" "$(inside journalctl -u dmiod.service -o cat --no-pager)" \
     "*Taking up the mount*"
+# However often, and without a moment between.
+for ((i = 0; i < 12; i++)); do
+    pid=$(property MainPID)
+    inside kill -9 "$pid"
+    wait_for 20 is_another "$pid"
+done
+ok "kill -9 is no crash"
+for ((i = 0; i < 12; i++)); do
+    expect "nor is a restart" inside systemctl restart dmiod.service
+done
+expect_eq "there is one mount still" "$(mounts_inside)" 1
+
 expect "it stops" inside systemctl stop dmiod.socket dmiod.service
 expect_eq "and nothing is mounted" "$(mounts_inside)" 0
