@@ -90,11 +90,82 @@ bool descriptor_store_is_there(const struct descriptor_store *store)
         return store->there;
 }
 
+/*
+ * Boxes. The service manager keeps no open file twice, under whichever names; and a client may well
+ * pass one that it has passed before, for another export. So what comes from clients is kept in
+ * boxes, each of which is a file of its own: a socket, and in its queue the descriptor.
+ */
+
+union rights {
+        char buffer[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+};
+
+/* Returns the box, or a negative errno. */
+static int box_new(int fd)
+{
+        union rights rights = { 0 };
+        struct iovec content = { .iov_base = (char[]){ 0 }, .iov_len = 1 };
+        struct msghdr message = { .msg_iov = &content,
+                                  .msg_iovlen = 1,
+                                  .msg_control = rights.buffer,
+                                  .msg_controllen = sizeof(rights.buffer) };
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        int ends[2], r = 0;
+
+        if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends) < 0)
+                return -errno;
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(fd));
+        memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+        if (sendmsg(ends[1], &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+                r = -errno;
+        (void)close_fd(ends[1]);
+        if (r < 0)
+                (void)close_fd(ends[0]);
+        return r < 0 ? r : ends[0];
+}
+
+/* What is in the box @fd, which stays there for the next daemon; or @fd, if it is no box. */
+static int box_open(int fd)
+{
+        union rights rights;
+        struct iovec content = { .iov_base = (char[]){ 0 }, .iov_len = 1 };
+        struct msghdr message = { .msg_iov = &content,
+                                  .msg_iovlen = 1,
+                                  .msg_control = rights.buffer,
+                                  .msg_controllen = sizeof(rights.buffer) };
+        const struct cmsghdr *header;
+        int inside = -ENOENT;
+
+        if (sd_is_socket(fd, AF_UNIX, SOCK_DGRAM, 0) <= 0)
+                return fd;
+        if (recvmsg(fd, &message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC) >= 0) {
+                header = CMSG_FIRSTHDR(&message);
+                if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
+                    header->cmsg_len == CMSG_LEN(sizeof(inside)))
+                        memcpy(&inside, CMSG_DATA(header), sizeof(inside));
+        }
+        (void)close_fd(fd);
+        return inside;
+}
+
+static bool name_is_boxed(const char *name)
+{
+        return name_begins(name, DESCRIPTOR_STORE_DEVICE_PREFIX);
+}
+
 int descriptor_store_take(struct descriptor_store *store, const char *name)
 {
-        for (size_t i = 0; i < store->n_entries; i++)
-                if (store->entries[i].fd >= 0 && strcmp(store->entries[i].name, name) == 0)
-                        return DMIO_TAKE_FD(store->entries[i].fd);
+        for (size_t i = 0; i < store->n_entries; i++) {
+                int fd;
+
+                if (store->entries[i].fd < 0 || strcmp(store->entries[i].name, name) != 0)
+                        continue;
+                fd = DMIO_TAKE_FD(store->entries[i].fd);
+                return name_is_boxed(name) ? box_open(fd) : fd;
+        }
         return -ENOENT;
 }
 
@@ -157,7 +228,14 @@ static int send_message(const struct descriptor_store *store, const char *comman
 
 int descriptor_store_push(const struct descriptor_store *store, const char *name, int fd)
 {
-        return fd < 0 ? -EBADF : send_message(store, "FDSTORE", name, fd);
+        DMIO_CLEANUP(close_fdp) int box = -EBADF;
+
+        if (fd < 0)
+                return -EBADF;
+        /* Better without a box than not at all. */
+        if (store->there && name_is_boxed(name))
+                box = box_new(fd);
+        return send_message(store, "FDSTORE", name, box >= 0 ? box : fd);
 }
 
 int descriptor_store_remove(const struct descriptor_store *store, const char *name)

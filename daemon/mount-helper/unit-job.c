@@ -11,6 +11,11 @@
 
 #include "mount-helper/unit-job.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
+#include "util/macros.h"
+
+/* How long the service manager may take to begin what it was asked for. */
+#define STOP_USEC (UINT64_C(2) * 1000 * 1000)
 
 extern char **environ;
 
@@ -57,43 +62,89 @@ static int ask(char *const arguments[], char *text, size_t size)
         return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
 }
 
-int unit_job(const char *unit)
+/* "systemctl --user OPTION COMMAND -- UNIT", with the outcome in @text. */
+static int ask_about(const char *unit, bool user, const char *option, const char *command,
+                     char *text, size_t size)
 {
         char *const arguments[] = { (char *)"systemctl",
-                                    (char *)"list-jobs",
-                                    (char *)"--plain",
-                                    (char *)"--no-legend",
+                                    (char *)(user ? "--user" : "--system"),
+                                    (char *)option,
+                                    (char *)command,
                                     (char *)"--",
                                     (char *)unit,
                                     NULL };
-        char text[1024], name[256], type[32];
+
+        return ask(arguments, text, size);
+}
+
+/* Whether the job has begun in *@ret_runs. */
+static int find_job(const char *unit, bool user, bool *ret_runs)
+{
+        char text[1024], name[256], type[32], state[32] = "";
         int r;
 
-        r = ask(arguments, text, sizeof(text));
+        r = ask_about(unit, user, "--no-legend", "list-jobs", text, sizeof(text));
         if (r < 0)
                 return r;
 
         /* 1234 dmiod.service restart running; nothing, or a sentence, if there is no job. */
-        if (sscanf(text, "%*u %255s %31s", name, type) != 2 || strcmp(name, unit) != 0)
+        if (sscanf(text, "%*u %255s %31s %31s", name, type, state) < 2 || strcmp(name, unit) != 0)
                 return UNIT_JOB_NONE;
+        *ret_runs = strcmp(state, "running") == 0;
         return strcmp(type, "stop") == 0 ? UNIT_JOB_STOP : UNIT_JOB_OTHER;
 }
 
-int unit_stays_down(const char *unit)
+int unit_job(const char *unit, bool user)
 {
-        char *const arguments[] = { (char *)"systemctl",
-                                    (char *)"show",
-                                    (char *)"--property=Restart",
-                                    (char *)"--value",
-                                    (char *)"--",
-                                    (char *)unit,
-                                    NULL };
+        bool runs;
+
+        return find_job(unit, user, &runs);
+}
+
+int unit_stays_down(const char *unit, bool user)
+{
         char text[64];
         int r;
 
-        r = ask(arguments, text, sizeof(text));
+        r = ask_about(unit, user, "--property=Restart", "show", text, sizeof(text));
         if (r < 0)
                 return r;
         text[strcspn(text, "\n")] = '\0';
-        return strcmp(text, "always") != 0 && strcmp(text, "on-success") != 0;
+        return strcmp(text, "Restart=always") != 0 && strcmp(text, "Restart=on-success") != 0;
+}
+
+/*
+ * Together with the socket that would start it again for whoever has connected and waits: these are
+ * to hear that nobody answers.
+ */
+static int begin_stop(const char *unit, bool user)
+{
+        static const char property[] = "TriggeredBy=";
+        char text[256], ignored[64];
+        char *trigger = text;
+        int r;
+
+        r = ask_about(unit, user, "--property=TriggeredBy", "show", text, sizeof(text));
+        if (r < 0)
+                return r;
+        if (strncmp(text, property, strlen(property)) == 0)
+                trigger += strlen(property);
+        trigger[strcspn(trigger, " \n")] = '\0';
+
+        r = ask_about(unit, user, "--no-block", "stop", ignored, sizeof(ignored));
+        if (r >= 0 && *trigger)
+                r = ask_about(trigger, user, "--no-block", "stop", ignored, sizeof(ignored));
+        return r;
+}
+
+int unit_stop(const char *unit, bool user)
+{
+        uint64_t end = now_usec() + STOP_USEC;
+        bool runs = false;
+        int r;
+
+        r = begin_stop(unit, user);
+        while (r >= 0 && !runs && now_usec() < end)
+                r = find_job(unit, user, &runs);
+        return r < 0 || runs ? MIN(r, 0) : -ETIMEDOUT;
 }

@@ -32,6 +32,8 @@
  * process had given to a ring is taken apart after the process has gone.
  */
 #define RELEASE_USEC (UINT64_C(3) * 1000 * 1000)
+/* How often it is looked whether one that nobody can serve makes the question wait. */
+#define PROBE_INTERVAL_MS 2
 
 /* Killed daemons may have left several mounts, one on top of the other. */
 #define DEAD_MOUNTS_MAX 64
@@ -91,13 +93,46 @@ static int find_mount(const char *path, dev_t *ret_device)
         return ours;
 }
 
+/* Has it gone to sleep? It has nothing to wait for but the answer. */
+static bool child_waits(pid_t child)
+{
+        DMIO_CLEANUP(fclosep) FILE *file = NULL;
+        char path[32];
+        char state;
+
+        (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)child);
+        file = fopen(path, "re");
+        return file && fscanf(file, "%*d (%*[^)]) %c", &state) == 1 &&
+               (state == 'S' || state == 'D');
+}
+
+/* Returns true when the child has ended, false when it is not waited for any longer. */
+static bool wait_for_probe(pid_t child, int fd, bool patient)
+{
+        struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+        unsigned int seen = 0;
+
+        if (fd < 0)
+                return false;
+        if (patient)
+                return poll(&poll_fd, 1, PROBE_TIMEOUT_MS) > 0;
+
+        /* Twice: it may have waited for a page of its own. */
+        for (int left = PROBE_TIMEOUT_MS; left > 0 && seen < 2; left -= PROBE_INTERVAL_MS) {
+                if (poll(&poll_fd, 1, PROBE_INTERVAL_MS) > 0)
+                        return true;
+                seen = child_waits(child) ? seen + 1 : 0;
+        }
+        return false;
+}
+
 /*
  * Ask a mount whether somebody is there, in a child that can be killed: the question itself may
  * wait for ever. A child that not even SIGKILL gets out of it is left to whoever inherits it.
  */
-static enum mount_point_state probe(const char *path)
+static enum mount_point_state probe(const char *path, bool patient)
 {
-        struct pollfd poll_fd = { .events = POLLIN };
+        DMIO_CLEANUP(close_fdp) int fd = -EBADF;
         int status = 0;
         pid_t child;
 
@@ -110,17 +145,14 @@ static enum mount_point_state probe(const char *path)
                 _exit(statfs(path, &ignored) < 0 && (errno == ENOTCONN || errno == ECONNABORTED));
         }
 
-        poll_fd.fd = pidfd_open(child, 0);
-        if (poll_fd.fd < 0 || poll(&poll_fd, 1, PROBE_TIMEOUT_MS) <= 0) {
+        fd = pidfd_open(child, 0);
+        if (!wait_for_probe(child, fd, patient)) {
                 (void)kill(child, SIGKILL);
-                if (poll_fd.fd >= 0)
-                        (void)poll(&poll_fd, 1, PROBE_TIMEOUT_MS);
-                (void)close_fd(poll_fd.fd);
+                (void)wait_for_probe(child, fd, true);
                 (void)waitpid(child, NULL, WNOHANG);
                 return MOUNT_POINT_UNSERVED;
         }
 
-        (void)close_fd(poll_fd.fd);
         if (waitpid(child, &status, 0) != child)
                 return MOUNT_POINT_UNSERVED;
         return WIFEXITED(status) && WEXITSTATUS(status) == 1 ? MOUNT_POINT_DEAD
@@ -134,7 +166,7 @@ static int detach(const char *path, bool user)
         return user ? fusermount_detach(path) : -errno;
 }
 
-int mount_point_look(const char *path)
+int mount_point_look_again(const char *path, dev_t known)
 {
         dev_t device;
         int r;
@@ -142,7 +174,12 @@ int mount_point_look(const char *path)
         r = find_mount(path, &device);
         if (r < 0)
                 return log_error_errno(r, "Cannot read the table of mounts: %m");
-        return r == 0 ? MOUNT_POINT_FREE : (int)probe(path);
+        return r == 0 ? MOUNT_POINT_FREE : (int)probe(path, known == 0 || device != known);
+}
+
+int mount_point_look(const char *path)
+{
+        return mount_point_look_again(path, 0);
 }
 
 int mount_point_look_patiently(const char *path)

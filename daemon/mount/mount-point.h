@@ -45,6 +45,12 @@ int mount_point_look(const char *path);
 int mount_point_look_patiently(const char *path);
 
 /*
+ * The same when the file system with the device number @known, if that is what is there, has no
+ * daemon now: then it is not given time to answer.
+ */
+int mount_point_look_again(const char *path, dev_t known);
+
+/*
  * For a mount that is there already, and whose descriptor somebody else opened: make @path
  * canonical and touch nothing. It is not unmounted at the end. Returns 0 or a negative errno,
  * logged.

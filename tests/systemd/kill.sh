@@ -8,7 +8,6 @@
 require_cmd fio python3
 boot_systemd
 
-drop_in kill "[Unit]\nStartLimitIntervalSec=0\n"
 inside systemctl start dmiod.socket dmiod.service
 truncate -s 32M "$SHARED/a.img" "$SHARED/b.img"
 chmod 600 "$SHARED"/*.img
@@ -48,5 +47,43 @@ expect "the legs are equal" cmp "$SHARED/a.img" "$SHARED/b.img"
 expect_eq "there is one mount" "$(mounts_inside)" 1
 expect_match "it says that it took it up" "$(inside journalctl -u dmiod.service -o cat --no-pager)" \
     "*Taking up the mount*"
+# One descriptor, passed for two exports: the service manager keeps no open file twice.
+truncate -s 1M "$SHARED/one.img"
+chmod 600 "$SHARED/one.img"
+cp "$DMIO_SOURCE/docs/examples/control.py" "$SHARED/"
+inside env PYTHONPATH=/srv/t python3 - <<END
+import os
+from control import Control
+control = Control('$CONTROL_INSIDE')
+image = os.open('/srv/t/one.img', os.O_RDWR)
+for name, sector in ('one', 0), ('other', 1024):
+    control.call('CreateExport', [image], client='alice', name=name,
+                 regions=[{'device': 'fd:0', 'sector': sector, 'count': 1024}])
+END
+pid=$(property MainPID)
+inside kill -9 "$pid"
+wait_for 20 is_another "$pid"
+for name in one other; do
+    expect "the export '$name' of one descriptor for two is back" inside \
+        dd if=$MOUNT_INSIDE/alice/$name of=/dev/null bs=64k status=none
+done
+expect "one of them goes" inside dmioctl export remove alice/one
+pid=$(property MainPID)
+inside kill -9 "$pid"
+wait_for 20 is_another "$pid"
+expect "the other is still there" inside dd if=$MOUNT_INSIDE/alice/other of=/dev/null bs=64k status=none
+
+# However often, and without a moment between.
+for ((i = 0; i < 12; i++)); do
+    pid=$(property MainPID)
+    inside kill -9 "$pid"
+    wait_for 20 is_another "$pid"
+done
+ok "kill -9 is no crash"
+for ((i = 0; i < 12; i++)); do
+    expect "nor is a restart" inside systemctl restart dmiod.service
+done
+expect_eq "there is one mount still" "$(mounts_inside)" 1
+
 expect "it stops" inside systemctl stop dmiod.socket dmiod.service
 expect_eq "and nothing is mounted" "$(mounts_inside)" 0

@@ -12,8 +12,7 @@ boot_systemd
 
 install -m 644 "$TEST_LIB/stand-in.py" "$SHARED/stand-in.py"
 install -m 666 /dev/null "$SHARED/names"
-drop_in stand-in "ExecStart=\nExecStart=/usr/bin/env python3 /srv/t/stand-in.py /srv/t\nReadWritePaths=/srv/t\nTimeoutStopSec=2s\nWatchdogSec=0\n\
-[Unit]\nStartLimitIntervalSec=0\n"
+drop_in stand-in "ExecStart=\nExecStart=/usr/bin/env python3 /srv/t/stand-in.py /srv/t\nReadWritePaths=/srv/t\nTimeoutStopSec=2s\nWatchdogSec=0\n"
 
 service() {
     inside systemctl --quiet "$1" dmiod.service
@@ -26,7 +25,8 @@ read_file() {
     INSIDE_LIMIT=10 inside cat "$MOUNT_INSIDE/file"
 }
 record() {
-    inside sh -c "[ ! -e /run/dmiod/dmiod.service.mount-point ] || tr '\\0' '\\n' </run/dmiod/dmiod.service.mount-point"
+    inside sh -c "[ ! -e /run/dmiod/dmiod.service.mount-point ] ||
+        tr '\\0' '\\n' </run/dmiod/dmiod.service.mount-point | head -n 1"
 }
 
 # --- a file that is open from the beginning to the end
@@ -131,6 +131,15 @@ service stop
 expect_eq "a stop has to kill" "$(property Result)" timeout
 goes "a stop that had to kill"
 service reset-failed
+
+service start
+: >"$SHARED/fail"
+inside kill -9 "$(property MainPID)"
+wait_for 30 is_over failed
+expect_eq "it has crashed ten times" "$(journal | grep -c 'crashed 10 times')" 1
+expect_eq "who calls is told that nobody answers" "$(property ActiveState dmiod.socket)" inactive
+goes "a service that does nothing but crash"
+rm "$SHARED/fail"
 
 drop_in z-limit "[Unit]\nStartLimitIntervalSec=60\nStartLimitBurst=3\n"
 service start

@@ -58,20 +58,53 @@ expect_not "the mount is the user's alone" inside setpriv --reuid=65534 --regid=
 expect "reload" userctl reload dmiod.service
 expect_eq "is done by the same process" "$(user_property MainPID)" "$pid"
 
-# --- a crash, a restart, a stop
-inside kill -9 "$pid"
-is_back() {
-    [ "$(user_property ActiveState)" = active ] && [ "$(user_property MainPID)" != "$pid" ]
+# --- SIGKILL and restarts: what is open stays so
+install -m 644 "$TEST_LIB/pauses.py" "$SHARED/pauses.py"
+as_tester timeout --preserve-status -s TERM 100 \
+    python3 /srv/t/pauses.py $MOUNTED/alice/vol 3 >"$WORK/pauses.log" 2>&1 &
+reader=$!
+is_open() {
+    as_tester dmioctl --user export list --json | jq -e '.exports[0].open_count == 1'
 }
-wait_for 30 is_back
-expect_match "after a crash it serves" "$(as_tester dmioctl --user status --json | jq -r .mount)" $MOUNTED
+wait_for 10 is_open
+is_back() {
+    [ "$(user_property ActiveState)" = active ] && [ "$(user_property MainPID)" != "$pid" ] &&
+        [ "$(user_property MainPID)" != 0 ]
+}
+for ((i = 0; i < 6; i++)); do
+    pid=$(user_property MainPID)
+    inside kill -9 "$pid"
+    wait_for 30 is_back
+    pid=$(user_property MainPID)
+    expect "restart" userctl restart dmiod.service
+    expect "another process" is_back
+done
+expect "the file is still open" is_open
+expect_not "its reader has heard of nothing" process_is_gone $reader
+inside pkill -TERM -U 4242 -f pauses.py
+wait $reader || { cat "$WORK/pauses.log" && fail "the reader heard of it"; }
+ok "pauses: $(cat "$WORK/pauses.log")"
+expect_match "it serves" "$(as_tester dmioctl --user status --json | jq -r .mount)" $MOUNTED
 expect_eq "mounted once" "$(mounts_inside $MOUNTED)" 1
-pid=$(user_property MainPID)
-expect "restart" userctl restart dmiod.service
-expect "another process" is_back
-expect_eq "mounted once, again" "$(mounts_inside $MOUNTED)" 1
-expect "stop" userctl stop dmiod.service dmiod.socket
+
+# --- a stop; a daemon that does nothing but crash
+expect "stop" userctl stop dmiod.service
 expect_eq "it ended well" "$(user_property Result)" success
+expect_eq "nothing is mounted" "$(mounts_inside $MOUNTED)" 0
+expect_eq "nothing is kept" "$(user_property NFileDescriptorStore)" 0
+has_failed() {
+    [ "$(user_property ActiveState)" = failed ]
+}
+expect "another start" userctl start dmiod.service
+as_tester sh -c 'mkdir -p ~/.config/dmiod && echo "[nonsense]" >~/.config/dmiod/dmiod.conf'
+inside kill -SEGV "$(user_property MainPID)"
+wait_for 30 has_failed
+expect_eq "it is given up, and nothing is mounted" "$(mounts_inside $MOUNTED)" 0
+expect_eq "who calls is told that nobody answers" "$(user_property ActiveState dmiod.socket)" inactive
+as_tester rm /home/dmio-tester/.config/dmiod/dmiod.conf
+expect "a start begins anew" userctl start dmiod.service
+expect "with what was there" as_tester test -f $MOUNTED/alice/vol
+expect "stop" userctl stop dmiod.service dmiod.socket
 expect_eq "nothing is mounted" "$(mounts_inside $MOUNTED)" 0
 
 # --- by hand

@@ -10,7 +10,7 @@ boot_systemd
 
 install "$DMIO_BUILD/tests/stop-thread" "$SHARED/stop-thread"
 # shellcheck disable=SC2016 # for the shell of the unit
-drop_in watchdog 'WatchdogSec=1s\nLimitCORE=0\nExecStopPost=/bin/sh -c "echo ended by $$SERVICE_RESULT"\n'"[Unit]\nStartLimitIntervalSec=0\n"
+drop_in watchdog 'WatchdogSec=1s\nLimitCORE=0\nExecStopPost=/bin/sh -c "echo ended by $$SERVICE_RESULT"\n'
 inside systemctl start dmiod.service
 expect_eq "the watchdog is on" "$(property WatchdogUSec)" 1s
 first=$(property MainPID)

@@ -219,9 +219,9 @@ static void check_push(void)
         CHECK(descriptor_store_open(&store) == 0);
         CHECK(descriptor_store_is_there(&store));
         fd = memory_file("kept");
-        CHECK(descriptor_store_push(&store, "dmio-dev-3", fd) == 0);
+        CHECK(descriptor_store_push(&store, "state", fd) == 0);
         got = receive(text, sizeof(text));
-        CHECK(strcmp(text, "FDSTORE=1\nFDNAME=dmio-dev-3\nFDPOLL=0") == 0);
+        CHECK(strcmp(text, "FDSTORE=1\nFDNAME=state\nFDPOLL=0") == 0);
         CHECK(got >= 0 && fstat(fd, &mine) == 0 && fstat(got, &theirs) == 0);
         CHECK(mine.st_ino == theirs.st_ino && mine.st_dev == theirs.st_dev);
 
@@ -234,6 +234,87 @@ static void check_push(void)
         CHECK(descriptor_store_push(&store, "", fd) == -EINVAL);
         CHECK(descriptor_store_push(&store, "dmio-dev-3", -EBADF) == -EBADF);
         CHECK(nothing_was_sent());
+}
+
+static ino_t inode_of(int fd)
+{
+        struct stat st;
+
+        return fstat(fd, &st) < 0 ? 0 : st.st_ino;
+}
+
+/* A supervisor keeps no open file twice; what clients pass may be one that was passed before. */
+static void check_push_again(void)
+{
+        struct descriptor_store store;
+        char text[64];
+        int fd, one, other;
+
+        CHECK(descriptor_store_open(&store) == 0);
+        fd = memory_file("kept");
+        CHECK(descriptor_store_push(&store, "dmio-dev-3", fd) == 0);
+        one = receive(text, sizeof(text));
+        CHECK(strcmp(text, "FDSTORE=1\nFDNAME=dmio-dev-3\nFDPOLL=0") == 0);
+        CHECK(descriptor_store_push(&store, "dmio-dev-4", fd) == 0);
+        other = receive(text, sizeof(text));
+        CHECK(one >= 0 && other >= 0 && inode_of(one) != inode_of(other));
+        CHECK(inode_of(one) != inode_of(fd) && inode_of(other) != inode_of(fd));
+        CHECK(nothing_was_sent());
+}
+
+/* What one daemon has pushed, the next one takes, and the one after that. */
+static void check_take_again(void)
+{
+        struct descriptor_store store;
+        char text[8] = "";
+        int fd;
+
+        CHECK(descriptor_store_open(&store) == 0);
+        fd = descriptor_store_take(&store, "dmio-dev-3");
+        CHECK(fd >= 0 && fcntl(fd, F_GETFD) == FD_CLOEXEC);
+        CHECK(pread(fd, text, 4, 0) == 4 && strcmp(text, "kept") == 0);
+        CHECK(fcntl(LISTEN_START, F_GETFD) < 0);
+        /* Of a daemon that knew no boxes. */
+        fd = descriptor_store_take(&store, "dmio-dev-4");
+        CHECK(fd == LISTEN_START + 1);
+        /* An empty one. */
+        CHECK(descriptor_store_take(&store, "dmio-dev-5") == -ENOENT);
+        descriptor_store_close(&store);
+}
+
+static void test_boxes(void **state)
+{
+        int file = memory_file("kept"), ends[2], empty[2];
+        union {
+                char buffer[CMSG_SPACE(sizeof(int))];
+                struct cmsghdr align;
+        } rights = { 0 };
+        struct iovec content = { .iov_base = (char[]){ 0 }, .iov_len = 1 };
+        struct msghdr message = { .msg_iov = &content,
+                                  .msg_iovlen = 1,
+                                  .msg_control = rights.buffer,
+                                  .msg_controllen = sizeof(rights.buffer) };
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+
+        setenv("FDSTORE", "16", 1);
+        in_child(check_push_again, "", NULL, 0);
+        unsetenv("FDSTORE");
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
+        assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, empty), 0);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(file));
+        memcpy(CMSG_DATA(header), &file, sizeof(file));
+        assert_int_equal(sendmsg(ends[1], &message, 0), 1);
+        (void)close(ends[1]);
+        for (int i = 0; i < 2; i++)
+                in_child(check_take_again, "dmio-dev-3:dmio-dev-4:dmio-dev-5",
+                         (int[]){ ends[0], file, empty[0] }, 3);
+        (void)close(ends[0]);
+        (void)close(empty[0]);
+        (void)close(empty[1]);
+        (void)close(file);
 }
 
 static void test_push(void **state)
@@ -280,9 +361,8 @@ static int group_teardown(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_take),
-                cmocka_unit_test(test_listeners),
-                cmocka_unit_test(test_push),
+                cmocka_unit_test(test_take),     cmocka_unit_test(test_listeners),
+                cmocka_unit_test(test_push),     cmocka_unit_test(test_boxes),
                 cmocka_unit_test(test_no_store),
         };
 
