@@ -156,7 +156,10 @@ for order in "$image $bad $second" "$bad $image $second"; do
     expect_eq "EINVAL: one that a leg refuses, whole blocks" "$(attempt "$file" 16384 4096 66)" EINVAL
     expect_eq "EINVAL: large" "$(attempt "$file" 8192 40960 66)" EINVAL
     expect_eq "EINVAL: odd bytes" "$(attempt "$file" 16383 3 66)" EINVAL
+    exec 8<>"$file"
     expect_eq "EINVAL: O_DSYNC" "$(attempt "$file" 20480 4096 66 O_DSYNC)" EINVAL
+    expect "EINVAL: is no failed flush" python3 -c 'import os; os.fsync(8)'
+    exec 8>&-
     expect "EINVAL: nothing of it is done" cmp "$image" "$WORK/before"
     expect "EINVAL: anywhere" same
     expect_eq "EINVAL: no leg has failed" "$(legs refused)" \
