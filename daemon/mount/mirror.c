@@ -428,17 +428,26 @@ void mirror_zero(struct transfer *transfer, uint64_t offset, uint64_t length, un
         slots_send(transfer, OPERATION_WRITE_ZEROES, NULL, flags, zero_done);
 }
 
-/* A leg whose device has nothing to flush has nothing that could be lost. */
+/*
+ * A leg whose device has nothing to flush has nothing that could be lost. One whose device has lost
+ * something at somebody else's flush, of another export or on the control channel, hears of it
+ * here.
+ */
 static void flush_done(unsigned long error, void *context)
 {
         struct transfer *transfer = context;
         struct mirror *mirror = &transfer->mirror;
+        bool failed = false;
 
         slots_collect(transfer, error);
-        for (unsigned int i = 0; i < mirror->n_slots; i++)
-                if (mirror->error[i] == EOPNOTSUPP || mirror->error[i] == EINVAL)
+        for (unsigned int i = 0; i < mirror->n_slots; i++) {
+                if (export_error_is_harmless(mirror->error[i]))
                         mirror->error[i] = 0;
-        mirror_finish(transfer, error ? slots_judge(transfer, false) : 0);
+                if (leg_has_lost(&transfer->export->legs[mirror->leg[i]]) && !mirror->error[i])
+                        mirror->error[i] = EIO;
+                failed |= mirror->error[i] != 0;
+        }
+        mirror_finish(transfer, failed ? slots_judge(transfer, false) : 0);
 }
 
 void mirror_flush(struct transfer *transfer, mirror_fn then)
