@@ -226,23 +226,24 @@ static int slots_judge(struct transfer *transfer, bool equal)
         struct mirror *mirror = &transfer->mirror;
         struct export *export = transfer->export;
         int first_error = 0, refusal = 0;
-        bool taken = false, good;
+        bool taken = false, good = false;
 
         pthread_mutex_lock(&transfer->thread->mount->judge_lock);
         for (unsigned int i = 0; i < mirror->n_slots; i++) {
+                bool is_active = leg_is_active(&export->legs[mirror->leg[i]]);
                 int error = mirror->error[i];
 
                 if (error == 0)
-                        taken |= leg_is_active(&export->legs[mirror->leg[i]]);
+                        taken |= is_active;
                 else if (export_error_is_harmless(error))
                         refusal = error;
                 else if (!first_error)
                         first_error = error;
+                good |= is_active && (error == 0 || export_error_is_harmless(error));
         }
 
         /* What nobody took is nowhere. */
         equal |= !taken;
-        good = taken || refusal;
         for (unsigned int i = 0; i < mirror->n_slots; i++) {
                 int error = mirror->error[i];
 
@@ -344,7 +345,8 @@ static void undo_read(unsigned long error, void *context)
         struct mirror *mirror = &transfer->mirror;
 
         count_legs(transfer, error);
-        if (error) {
+        /* One that has failed meanwhile has nothing that others should get back. */
+        if (error || !leg_is_active(&transfer->export->legs[mirror->leg[mirror->sent[0]]])) {
                 mirror_finish(transfer, slots_judge(transfer, false));
                 return;
         }
