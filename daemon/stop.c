@@ -161,18 +161,24 @@ static int flush_error(const struct stop *stop, const struct leg *leg)
 
 static void judge_flushes(struct stop *stop, struct export *export)
 {
+        int errors[DM_IO_MAX_REGIONS] = {};
         bool kept = false;
 
         /* Requests that the stop has not waited for may still come to an end. */
         pthread_mutex_lock(&export->judge_lock);
-        for (unsigned int i = 0; i < export->n_legs; i++)
-                kept |= leg_is_active(&export->legs[i]) && !flush_error(stop, &export->legs[i]);
-        for (unsigned int i = 0; kept && i < export->n_legs; i++) {
-                int error = flush_error(stop, &export->legs[i]);
+        for (unsigned int i = 0; i < export->n_legs; i++) {
+                struct leg *leg = &export->legs[i];
 
-                if (error && leg_is_active(&export->legs[i]))
-                        export_leg_error(export, i, DM_IO_FLUSH, error, true);
+                if (!leg_is_active(leg))
+                        continue;
+                errors[i] = flush_error(stop, leg);
+                if (leg_has_lost(leg) && !errors[i])
+                        errors[i] = EIO;
+                kept |= !errors[i];
         }
+        for (unsigned int i = 0; kept && i < export->n_legs; i++)
+                if (errors[i])
+                        export_leg_error(export, i, DM_IO_FLUSH, errors[i], true);
         pthread_mutex_unlock(&export->judge_lock);
 }
 

@@ -30,6 +30,7 @@ struct block_device {
         int fd;
         struct dmio_device_id id;
         _Atomic(sector_t) capacity;
+        _Atomic(unsigned int) flush_failures;
         unsigned int logical_block;
         unsigned int memory_align;
         struct device_limits limits;

@@ -470,6 +470,11 @@ sector_t dmio_device_capacity(const struct block_device *bdev)
         return atomic_load(&bdev->capacity);
 }
 
+unsigned int dmio_device_flush_failures(const struct block_device *bdev)
+{
+        return atomic_load(&bdev->flush_failures);
+}
+
 bool dmio_device_is_direct(const struct block_device *bdev)
 {
         return bdev->direct;

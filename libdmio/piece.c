@@ -361,10 +361,25 @@ static void piece_changed(struct dmio_op *op, int result)
         }
 }
 
+static bool is_of_device(int result)
+{
+        return result < 0 && result != -EAGAIN && result != -EINTR && result != -EOPNOTSUPP &&
+               result != -EINVAL;
+}
+
+static void piece_flushed(struct dmio_op *op, int result)
+{
+        const struct piece *piece = container_of(op, struct piece, op);
+
+        if (is_of_device(result) && !piece->fault.is_refused)
+                atomic_fetch_add(&op->bdev->flush_failures, 1);
+        piece_changed(op, result);
+}
+
 void piece_start_flush(struct piece *piece)
 {
         piece->op.type = DMIO_OP_FDATASYNC;
-        piece->op.fn = piece_changed;
+        piece->op.fn = piece_flushed;
         piece_submit(piece);
 }
 

@@ -253,6 +253,8 @@ static int export_make(struct client *client, const char *name, struct leg_spec 
         export->logical_block = logical_block;
         for (unsigned int i = 0; i < n_legs; i++) {
                 export->legs[i].spec = legs[i];
+                if (legs[i].bdev)
+                        (void)leg_has_lost(&export->legs[i]);
                 export->torn_reads |= legs[i].bdev && !infos[i].block;
         }
 

@@ -79,6 +79,9 @@ struct leg {
         _Atomic(uint64_t) errors;
         _Atomic(int) last_error; /* positive errno, 0 for none */
 
+        _Atomic(unsigned int)
+                flush_failures; /* private: those of its device that it has heard of */
+
         /* Private: what no event has told yet (export_tell_errors()). */
         _Atomic(uint64_t) untold_errors;
         _Atomic(uint32_t) untold_error;
@@ -216,6 +219,12 @@ static inline bool leg_is_active(const struct leg *leg)
 {
         return atomic_load_explicit(&leg->state, memory_order_acquire) == LEG_ACTIVE;
 }
+
+/*
+ * Has a flush of the leg's device failed since the last call, whoever asked for it? Then the device
+ * may have lost what was written to the leg. Any thread, in the bracket.
+ */
+bool leg_has_lost(struct leg *leg);
 
 /* True for errnos that speak of the request, not of the leg: they never fail it. */
 bool export_error_is_harmless(int error);

@@ -90,6 +90,13 @@ void export_post_errors(struct export *export)
                 dmio_queue_post(export->model->queue, &export->error_task);
 }
 
+bool leg_has_lost(struct leg *leg)
+{
+        unsigned int failures = dmio_device_flush_failures(leg->spec.bdev);
+
+        return atomic_exchange(&leg->flush_failures, failures) != failures;
+}
+
 bool export_error_is_harmless(int error)
 {
         return error == EOPNOTSUPP || error == EINVAL;

@@ -37,6 +37,7 @@
 #include "mount/mount-point.h"
 #include "options.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/macros.h"
 
 #define EXIT_USAGE 2

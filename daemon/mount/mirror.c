@@ -225,23 +225,24 @@ static int slots_judge(struct transfer *transfer, bool equal)
         struct mirror *mirror = &transfer->mirror;
         struct export *export = transfer->export;
         int first_error = 0, refusal = 0;
-        bool taken = false, good;
+        bool taken = false, good = false;
 
         pthread_mutex_lock(&export->judge_lock);
         for (unsigned int i = 0; i < mirror->n_slots; i++) {
+                bool is_active = leg_is_active(&export->legs[mirror->leg[i]]);
                 int error = mirror->error[i];
 
                 if (error == 0)
-                        taken |= leg_is_active(&export->legs[mirror->leg[i]]);
+                        taken |= is_active;
                 else if (export_error_is_harmless(error))
                         refusal = error;
                 else if (!first_error)
                         first_error = error;
+                good |= is_active && (error == 0 || export_error_is_harmless(error));
         }
 
         /* What nobody took is nowhere. */
         equal |= !taken;
-        good = taken || refusal;
         for (unsigned int i = 0; i < mirror->n_slots; i++) {
                 int error = mirror->error[i];
 
@@ -343,7 +344,8 @@ static void undo_read(unsigned long error, void *context)
         struct mirror *mirror = &transfer->mirror;
 
         count_legs(transfer, error);
-        if (error) {
+        /* One that has failed meanwhile has nothing that others should get back. */
+        if (error || !leg_is_active(&transfer->export->legs[mirror->leg[mirror->sent[0]]])) {
                 mirror_finish(transfer, slots_judge(transfer, false));
                 return;
         }
@@ -429,17 +431,26 @@ void mirror_zero(struct transfer *transfer, uint64_t offset, uint64_t length, un
         slots_send(transfer, OPERATION_WRITE_ZEROES, NULL, flags, zero_done);
 }
 
-/* A leg whose device has nothing to flush has nothing that could be lost. */
+/*
+ * A leg whose device has nothing to flush has nothing that could be lost. One whose device has lost
+ * something at somebody else's flush, of another export or on the control channel, hears of it
+ * here.
+ */
 static void flush_done(unsigned long error, void *context)
 {
         struct transfer *transfer = context;
         struct mirror *mirror = &transfer->mirror;
+        bool failed = false;
 
         slots_collect(transfer, error);
-        for (unsigned int i = 0; i < mirror->n_slots; i++)
-                if (mirror->error[i] == EOPNOTSUPP || mirror->error[i] == EINVAL)
+        for (unsigned int i = 0; i < mirror->n_slots; i++) {
+                if (export_error_is_harmless(mirror->error[i]))
                         mirror->error[i] = 0;
-        mirror_finish(transfer, error ? slots_judge(transfer, false) : 0);
+                if (leg_has_lost(&transfer->export->legs[mirror->leg[i]]) && !mirror->error[i])
+                        mirror->error[i] = EIO;
+                failed |= mirror->error[i] != 0;
+        }
+        mirror_finish(transfer, failed ? slots_judge(transfer, false) : 0);
 }
 
 void mirror_flush(struct transfer *transfer, mirror_fn then)

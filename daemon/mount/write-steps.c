@@ -56,8 +56,8 @@ void write_flush_failed(struct transfer *transfer)
 
 static void write_done(struct transfer *transfer, int error)
 {
-        /* With O_DSYNC it was a flush as well. */
-        if (error < 0 && transfer->flags & DM_IO_FUA)
+        /* With O_DSYNC it was a flush as well, unless it was refused. */
+        if (error < 0 && transfer->flags & DM_IO_FUA && !export_error_is_harmless(-error))
                 write_flush_failed(transfer);
         if (error < 0)
                 transfer_reply_error(transfer, error);

@@ -129,6 +129,13 @@ sector_t dmio_device_capacity(const struct block_device *bdev);
 /* True if the device is used with O_DIRECT. */
 bool dmio_device_is_direct(const struct block_device *bdev);
 
+/*
+ * How often the device could not flush. It says so once, to whoever asked; but what is lost may
+ * have been anybody's who had written to it: they can compare. Not counted is what a fault rule
+ * made up.
+ */
+unsigned int dmio_device_flush_failures(const struct block_device *bdev);
+
 /* Parts of struct dmio_device_info that are known without asking the kernel again. */
 bool dmio_device_is_read_only(const struct block_device *bdev);
 struct dmio_device_id dmio_device_id(const struct block_device *bdev);

@@ -188,6 +188,24 @@ os.pwrite(fd, data, 0)
 expect_eq('which is asked no more', legs('vol')[1][1]['write']['count'], asked)
 remove(number)
 
+# --- a leg that refuses a write, and fails before the others have back what it has: they do not need it
+refused = export('refused', *((image(name, SECTORS * SECTOR), 0) for name in ('c.img', 'd.img')))
+refused_fd = os.open(refused, os.O_RDWR)
+refusal = add('refused', 0, 'error', errno='EINVAL', operation='write', sector=0, count=8)
+held = add('refused', 0, 'hold', operation='read')
+thread, result = in_background(os.pwrite, refused_fd, data[:4096], 0)
+wait_for('what was there before is being read', lambda: fault(held)['held'] == 1)
+remove(refusal)
+first = add('refused', 0, 'error', errno='EIO', operation='write')
+os.pwrite(refused_fd, data[4096:], 4096)
+second = add('refused', 1, 'error', errno='EIO', operation='write')
+remove(held)
+thread.join(20)
+remove(second)
+remove(first)
+expect_eq('the last leg does not fail', [leg['state'] for leg, _ in legs('refused')], ['failed', 'active'])
+expect_eq('and what it took is written', (result, os.pread(refused_fd, 8192, 0)), ([None], data))
+
 # --- the end of an export is the end of its faults, also of what they hold
 for action, more in (('hold', {}), ('delay', {'delay_us': 3600000000})):
     doomed = export('doomed', (other_image, SECTORS))

@@ -156,7 +156,10 @@ for order in "$image $bad $second" "$bad $image $second"; do
     expect_eq "EINVAL: one that a leg refuses, whole blocks" "$(attempt "$file" 16384 4096 66)" EINVAL
     expect_eq "EINVAL: large" "$(attempt "$file" 8192 40960 66)" EINVAL
     expect_eq "EINVAL: odd bytes" "$(attempt "$file" 16383 3 66)" EINVAL
+    exec 8<>"$file"
     expect_eq "EINVAL: O_DSYNC" "$(attempt "$file" 20480 4096 66 O_DSYNC)" EINVAL
+    expect "EINVAL: is no failed flush" python3 -c 'import os; os.fsync(8)'
+    exec 8>&-
     expect "EINVAL: nothing of it is done" cmp "$image" "$WORK/before"
     expect "EINVAL: anywhere" same
     expect_eq "EINVAL: no leg has failed" "$(legs refused)" \
@@ -220,6 +223,46 @@ ok "a failed flush is told to every file that is open, once"
 expect_eq "the only leg does not fail" "$(legs flush)" '[["active",true,"EIO"]]'
 ctl_ok RemoveExport '{"client":"alice","name":"flush"}' >/dev/null
 image=$(make_image $size)
+
+# --- the device's failure may have been anybody's who has a part of it
+quarter=$((sectors / 4))
+open_client bob 16
+first=$(create_export alice first "$flush_leg/disk:0+$quarter")
+second=$(create_export bob second "$flush_leg/disk:$quarter+$quarter")
+create_export alice mirror "$image:0+$quarter" "$flush_leg/disk:$((2 * quarter))+$quarter" >/dev/null
+python3 - "$first" "$second" "${first%/*}/mirror" "$WORK/fail" <<'END'
+import errno, os, sys
+first, second, mirror = (os.open(path, os.O_RDWR) for path in sys.argv[1:4])
+fail = sys.argv[4]
+
+def sync(fd):
+    try:
+        return os.fsync(fd) or 'ok'
+    except OSError as e:
+        return errno.errorcode[e.errno]
+
+def expect(what, got, wanted):
+    assert got == wanted, '%s: %s, not %s' % (what, got, wanted)
+
+for fd in first, second, mirror:
+    os.pwrite(fd, b'x' * 512, 0)
+    expect('a flush', sync(fd), 'ok')
+open(fail, 'w').close()
+expect('who flushes', sync(first), 'EIO')
+expect('who has another part', sync(second), 'EIO')
+expect('with another leg', sync(mirror), 'ok')
+for fd in first, second, mirror:
+    expect('once', sync(fd), 'ok')
+END
+ok "a flush that failed is told to every export with a leg on the device, once"
+expect_eq "or the leg fails, if there is another one" "$(legs mirror)" '[["active",false,null],["failed",true,"EIO"]]'
+: >"$WORK/fail"
+call='{"client":"alice","op":"flush","regions":'$(regions "$flush_leg/disk:0+0")'}'
+expect_eq "on the control channel, too" "$(ctl_ok Io "$call" | jq -r '.errors[0].errno')" EIO
+expect_not "is told" dd if=/dev/zero of="$first" bs=512 count=1 conv=notrunc,fsync status=none
+for export in alice/first bob/second alice/mirror; do
+    ctl_ok RemoveExport "{\"client\":\"${export%/*}\",\"name\":\"${export#*/}\"}" >/dev/null
+done
 file=$(create_export alice flush "$flush_leg/disk:0+$sectors" "$image:0+$sectors")
 : >"$WORK/fail"
 expect "a flush that one leg of two cannot do" dd if=/dev/zero of="$file" bs=4096 count=1 conv=notrunc,fsync status=none
