@@ -16,6 +16,7 @@
 #include <sys/eventfd.h>
 
 #include "log.h"
+#include "memory-pressure.h"
 #include "util/cleanup.h"
 #include "worker.h"
 
@@ -102,6 +103,7 @@ static void *worker_thread(void *argument)
         struct worker *worker = argument;
         struct worker_job *job;
 
+        memory_pressure_prepare_thread();
         pthread_mutex_lock(&worker->lock);
         for (;;) {
                 void (*done)(struct worker_job * job);

@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -151,6 +153,31 @@ static json_t *open_error(const struct device_entry *entry, int error)
         return error == -ENOMEM ? ERROR_NO_MEMORY : error_device(entry->name, error);
 }
 
+/*
+ * Look at a path, which a link may lead into our own mount, without asking that: what the kernel
+ * has at hand it gives at once, and the rest is walked first. Links of /proc are more than their
+ * text, so the walk's result is not taken unless the kernel's own walk might wait. -EXDEV: it is in
+ * the mount.
+ */
+static int look_at_path(const struct device_list *list, const char *path)
+{
+        struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_CACHED };
+        int fd = -EBADF;
+
+        if (list->mount_device != 0) {
+                if (!list->unserved)
+                        fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+                if (fd >= 0)
+                        return fd;
+                fd = mount_guard_open(path, list->mount_device);
+                if (list->unserved || fd == -EXDEV)
+                        return fd;
+                close_fd(fd);
+        }
+        fd = open(path, O_PATH | O_CLOEXEC);
+        return fd < 0 ? -errno : fd;
+}
+
 static json_t *open_path(struct device_list *list, unsigned int region, struct device_entry *entry)
 {
         char link[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
@@ -159,14 +186,11 @@ static json_t *open_path(struct device_list *list, unsigned int region, struct d
         int r;
 
         /* Only looked at at first: opening a FIFO waits, and opening a tape rewinds it. */
-        if (list->unserved)
-                fd = mount_guard_open(entry->path, list->mount_device);
-        else
-                fd = open(entry->path, O_PATH | O_CLOEXEC);
-        if (list->unserved && fd == -EXDEV)
+        fd = look_at_path(list, entry->path);
+        if (fd == -EXDEV)
                 return error_invalid_region(region, OWN_MOUNT_REASON);
         if (fd < 0)
-                return open_error(entry, list->unserved ? fd : -errno);
+                return open_error(entry, fd);
         error = check_file(list, region, entry, fd);
         if (error)
                 return error;

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "control/mount-guard.h"
 #include "dmioctl/doctor.h"
 #include "dmioctl/errors.h"
 #include "dmioctl/show.h"
@@ -278,17 +279,31 @@ void check_state(const struct doctor *doctor, struct finding *finding)
                 finding_set(finding, VERDICT_OK, words("%s, %s left", path, size), NULL);
 }
 
+/* However it is named, and without a look at it: whoever serves the mount may be gone. */
+static bool lies_in_mount(const char *path, const char *mount)
+{
+        dev_t device;
+        int fd;
+
+        if (!mount)
+                return false;
+        if (mount_guard_has_path(mount, path))
+                return true;
+        device = mount_guard_device(mount);
+        fd = device != 0 ? mount_guard_open(path, device) : -ENOENT;
+        close_fd(fd);
+        return fd == -EXDEV;
+}
+
 void check_device(const struct doctor *doctor, const struct device_grant *grant,
                   struct finding *finding)
 {
         const char *mount = mount_of(doctor);
-        size_t length = mount ? strlen(mount) : 0;
         DMIO_CLEANUP(close_fdp) int fd = -EBADF;
         struct stat st;
         int error;
 
-        /* Whoever serves it may be gone; and the daemon refuses it anyway. */
-        if (length > 0 && strncmp(grant->path, mount, length) == 0 && grant->path[length] == '/') {
+        if (lies_in_mount(grant->path, mount)) {
                 finding_set(finding, VERDICT_FAIL,
                             words("%s lies in the daemon's own mount", grant->path),
                             words("name the device itself"));

@@ -195,21 +195,30 @@ static const char *read_limit(const struct doctor *doctor, const char *name, con
         return "your own";
 }
 
-/* Whether its locked memory is not counted at all. */
-static bool has_ipc_lock(pid_t pid)
+/* A number of /proc/PID/status, or 0. */
+static unsigned long long read_status(pid_t pid, const char *name, int base)
 {
+        unsigned long long value = 0;
+        size_t length = strlen(name);
         char path[64], line[128];
-        unsigned long long set = 0;
         FILE *file;
 
         snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
         file = fopen(path, "re");
         while (file && fgets(line, sizeof(line), file))
-                if (sscanf(line, "CapEff: %llx", &set) == 1)
+                if (strncmp(line, name, length) == 0 && line[length] == ':') {
+                        value = strtoull(line + length + 1, NULL, base);
                         break;
+                }
         if (file)
                 fclose(file);
-        return (set >> CAP_IPC_LOCK & 1) != 0;
+        return value;
+}
+
+/* Whether its locked memory is not counted at all. */
+static bool has_ipc_lock(pid_t pid)
+{
+        return (read_status(pid, "CapEff", 16) >> CAP_IPC_LOCK & 1) != 0;
 }
 
 void check_memlock(const struct doctor *doctor, struct finding *finding)
@@ -238,6 +247,56 @@ void check_memlock(const struct doctor *doctor, struct finding *finding)
                                   whose, size),
                             words("LimitMEMLOCK=infinity in the unit, or ulimit -l, at least %s",
                                   show_size(wanted, wanted_size)));
+}
+
+/* The bit of a task's flags that PR_SET_IO_FLUSHER sets and nothing else leaves set. */
+#define PF_LOCAL_THROTTLE 0x00100000UL
+
+static int read_task_flags(pid_t pid, unsigned long *ret)
+{
+        char path[64], line[512];
+        const char *rest;
+        FILE *file;
+        bool found;
+
+        snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+        file = fopen(path, "re");
+        if (!file)
+                return -errno;
+        rest = fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL;
+        found = rest && sscanf(rest, ") %*c %*d %*d %*d %*d %*d %lu", ret) == 1;
+        fclose(file);
+        return found ? 0 : -EIO;
+}
+
+void check_memory_pressure(const struct doctor *doctor, struct finding *finding)
+{
+        bool is_flusher, is_locked;
+        unsigned long flags;
+
+        if (doctor->pid == 0) {
+                finding_set(finding, VERDICT_OK, words("can be told when the daemon runs"), NULL);
+                return;
+        }
+        if (read_task_flags(doctor->pid, &flags) < 0) {
+                finding_set(finding, VERDICT_WARN, words("the daemon's process cannot be seen"),
+                            words("run this as root"));
+                return;
+        }
+        is_flusher = (flags & PF_LOCAL_THROTTLE) != 0;
+        is_locked = read_status(doctor->pid, "VmLck", 10) > 0;
+        if (is_flusher && is_locked)
+                finding_set(finding, VERDICT_OK,
+                            words("the daemon is an IO flusher, and its memory is locked"), NULL);
+        else
+                finding_set(finding, VERDICT_WARN,
+                            words("the daemon is %s IO flusher, and its memory is %slocked: when "
+                                  "memory is short, it may wait for who waits for it",
+                                  is_flusher ? "an" : "no", is_locked ? "" : "not "),
+                            words("see 'When memory is short' in dmiod(8)%s",
+                                  is_locked    ? ": CAP_SYS_RESOURCE"
+                                  : is_flusher ? ": LimitMEMLOCK=infinity"
+                                               : ": CAP_SYS_RESOURCE, and LimitMEMLOCK=infinity"));
 }
 
 void check_nofile(const struct doctor *doctor, struct finding *finding)

@@ -35,6 +35,7 @@ static const struct check {
         { "fusermount", check_fusermount, true },
         { "io_uring", check_uring, false },
         { "locked memory", check_memlock, false },
+        { "memory pressure", check_memory_pressure, false },
         { "open files", check_nofile, false },
         { "configuration", check_configuration, false },
         { "daemon", check_daemon, false },

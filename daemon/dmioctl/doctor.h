@@ -58,6 +58,7 @@ void check_fuse(const struct doctor *doctor, struct finding *finding);
 void check_fusermount(const struct doctor *doctor, struct finding *finding);
 void check_uring(const struct doctor *doctor, struct finding *finding);
 void check_memlock(const struct doctor *doctor, struct finding *finding);
+void check_memory_pressure(const struct doctor *doctor, struct finding *finding);
 void check_nofile(const struct doctor *doctor, struct finding *finding);
 
 /* checks-daemon.c */

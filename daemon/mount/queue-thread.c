@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "memory-pressure.h"
 #include "mount/mount-internal.h"
 #include "mount/page-list.h"
 #include "mount/queue-thread-internal.h"
@@ -28,6 +29,9 @@
 
 /* Of the slots of a thread there are more than a test can fill; so many in their place. */
 #define FEW_SLOTS "DMIO_TEST_SLOTS"
+
+/* As much as a loop device has under way at most. */
+#define TRANSFERS_PROVIDED 128
 
 static bool thread_is_idle(const struct queue_thread *thread)
 {
@@ -146,6 +150,8 @@ static int thread_set_up(struct queue_thread *thread)
                 if (r < 0)
                         return log_error_errno(r, "Cannot set up one more session: %m");
         }
+        if (memory_pressure_is_prepared_for())
+                transfers_provide(thread, TRANSFERS_PROVIDED);
         return 0;
 }
 
@@ -184,6 +190,7 @@ static void *thread_main(void *userdata)
         bool has_init;
         int r;
 
+        memory_pressure_prepare_thread();
         r = thread_set_up(thread);
         if (r < 0) {
                 thread_clean_up(thread);

@@ -9,6 +9,7 @@
 #include <fuse3/fuse_lowlevel.h>
 
 #include "log.h"
+#include "memory-pressure.h"
 #include "model/export.h"
 #include "mount/mount-internal.h"
 #include "mount/page-list.h"
@@ -16,6 +17,27 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/macros.h"
+
+static struct transfer *transfer_alloc(struct queue_thread *thread)
+{
+        struct transfer *transfer = calloc(1, sizeof(*transfer));
+
+        if (transfer) {
+                list_init(&transfer->link);
+                transfer->thread = thread;
+        }
+        return transfer;
+}
+
+void transfers_provide(struct queue_thread *thread, unsigned int n)
+{
+        struct transfer *transfer;
+
+        while (n-- > 0 && (transfer = transfer_alloc(thread))) {
+                memory_pressure_touch(transfer, sizeof(*transfer));
+                list_append(&thread->spare, &transfer->link);
+        }
+}
 
 int transfer_new(struct queue_thread *thread, struct fuse_req *req, struct export *export,
                  enum operation operation, struct transfer **ret)
@@ -31,13 +53,11 @@ int transfer_new(struct queue_thread *thread, struct fuse_req *req, struct expor
         if (transfer) {
                 list_unlink(&transfer->link);
         } else {
-                transfer = calloc(1, sizeof(*transfer));
+                transfer = transfer_alloc(thread);
                 if (!transfer) {
                         export_end(export);
                         return -ENOMEM;
                 }
-                list_init(&transfer->link);
-                transfer->thread = thread;
         }
 
         transfer->req = req;

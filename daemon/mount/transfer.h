@@ -161,5 +161,8 @@ uint64_t transfer_block(const struct transfer *transfer);
 /* Read the blocks of the edges in use, one after the other, then go on with @then. */
 void transfer_read_edges(struct transfer *transfer, transfer_step_fn then);
 
+/* Have @n more to spare, as far as they can be had: their memory is there then. */
+void transfers_provide(struct queue_thread *thread, unsigned int n);
+
 /* Free the ones that were kept for later use. */
 void transfers_free(struct queue_thread *thread);

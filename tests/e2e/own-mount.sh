@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # Files of the daemon's own mount are not devices, and not the data of a request: it would wait for
-# itself. They are refused however they are named, and the daemon goes on.
+# itself. They are refused however they are named, and the daemon goes on. It never looks into the mount
+# itself: while nobody serves that, all that is not a client's I/O goes on.
 . "$(dirname "$0")/../lib/common.sh"
 require_root
 require_fuse
@@ -59,5 +60,49 @@ expect "as the data of a write it is refused, or read by dmioctl" \
 expect "the daemon answers" dmiod_answers
 expect_eq "there is one export" "$(ctl_ok ListExports | jq '.exports | length')" 1
 expect "and its file is served" cmp -n 4096 "$WORK/data" "$MOUNT/alice/vol"
+
+# --- nobody serves the mount: who touches it waits
+stoppers=()
+[ -x "$DMIO_BUILD/tests/stop-thread" ] || fail "there is no $DMIO_BUILD/tests/stop-thread"
+for comm in "/proc/$DMIOD_PID"/task/*/comm; do
+    grep -q '^dmiod-queue' "$comm" || continue
+    "$DMIO_BUILD/tests/stop-thread" "$(basename "$(dirname "$comm")")" >"$WORK/stopped.${comm//\//_}" &
+    stoppers+=($!)
+    defer end_process $!
+    wait_for 10 grep -q stopped "$WORK/stopped.${comm//\//_}"
+done
+expect_not "nobody serves the mount" sh -c "timeout -s KILL 1 stat -f '$MOUNT' || exit 1"
+
+# What the kernel has not seen before.
+ln -s "$MOUNT/cold/vol" "$WORK/cold"
+# Within 5 seconds; a call that waits for the mount would wait for ever.
+quick() {
+    timeout 5 "$DMIOCTL" --control="$CONTROL" "$@"
+}
+for call in 'status' 'client list' 'export list' 'statistics' 'job list' 'client open bob --pages 4 --linger' \
+    "io read bob $b:0+8" "copy bob $b:0+8 $b:16+8" "zero bob $b:24+8" "export create bob/vol $b:64+8" 'get bob 4' 'put bob 4' \
+    "call CreateExport {\"client\":\"bob\",\"name\":\"path\",\"regions\":$(regions "$b:128+8")}"; do
+    # shellcheck disable=SC2086 # words
+    expect "dmioctl $call" quick $call
+done
+for device in "$MOUNT/alice/vol" "$MOUNT/alice/never-seen" "//$MOUNT/./alice/../alice/vol" "$WORK/link" "$WORK/cold" \
+    "$WORK/bound/alice/vol" "$WORK/bound/cold" own link; do
+    expect_refused "an export of ${device//"$WORK"/}, which is not touched" InvalidRegion CreateExport \
+        "{\"client\":\"alice\",\"name\":\"self\",\"regions\":$(regions "$b:32+8" "$device:0+8")}"
+done
+: >"$WORK/dmiod.log"
+kill -HUP "$DMIOD_PID"
+wait_for 5 grep -q 'configuration has been read again' "$WORK/dmiod.log"
+ok "a reload"
+quick doctor --config="$WORK/dmiod.conf" --json >"$WORK/doctor" || true
+for device in own link; do
+    expect_match "dmioctl doctor sees where the device $device lies" \
+        "$(jq -r --arg name "device $device" '.checks[] | select(.check == $name).found' "$WORK/doctor")" "*own mount*"
+done
+expect_not "still nobody serves the mount" sh -c "timeout -s KILL 1 stat -f '$MOUNT' || exit 1"
+
+for stopper in "${stoppers[@]}"; do end_process "$stopper"; done
+wait_for 10 stat -f "$MOUNT"
+ok "it is served again"
 umount "$WORK/bound"
 expect "it stops" stop_dmiod

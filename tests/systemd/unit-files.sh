@@ -49,6 +49,14 @@ expect_match "the exposure of dmiod.service is known ($score)" "$score" "[0-9]*.
 expect "and at most 1.0" systemd-analyze security --offline=yes --threshold=10 --no-pager "$service"
 expect "that of dmiod-unmount.service is at most 6.0" \
     systemd-analyze security --offline=yes --threshold=60 --no-pager "$system/dmiod-unmount.service"
+# With the right to be an IO flusher, as the unit and dmiod(8) describe it.
+drop_in=$(sed -n 's/^#   \(\(Capability\|Ambient\|SystemCallFilter\).*\)/\1/p' "$service")
+expect_eq "the drop-in for an IO flusher is the manual's" "$drop_in" \
+    "$(grep -E '^(Capability|Ambient|SystemCallFilter).*=.' "$DMIO_SOURCE/docs/man/dmiod.8.scd")"
+mkdir "$WORK/flusher"
+{ cat "$service" && printf '[Service]\n%s\n' "$drop_in"; } >"$WORK/flusher/dmiod.service"
+expect "with it the exposure is at most 1.0, too ($(exposure "$WORK/flusher/dmiod.service"))" \
+    systemd-analyze security --offline=yes --threshold=10 --no-pager "$WORK/flusher/dmiod.service"
 
 # What the other settings would be for nothing without.
 expect_eq "no capability" "$(grep -E '^(Capability|Ambient)' "$service" | sort)" \
