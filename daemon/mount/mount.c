@@ -62,8 +62,8 @@ void mount_thread_started(struct queue_thread *thread, int state)
 }
 
 /*
- * Start a thread and wait until it serves. To receive what the kernel sends again may take as long
- * as devices do.
+ * Start a thread and wait until it serves. What the kernel sends again waits for no device to be
+ * received, but there may be much of it.
  */
 static int start_thread(struct queue_thread *thread)
 {
@@ -78,10 +78,14 @@ static int start_thread(struct queue_thread *thread)
         clock_gettime(CLOCK_REALTIME, &limit);
         limit.tv_sec += INIT_TIMEOUT_SEC;
         pthread_mutex_lock(&mount->start_lock);
-        while (r == 0 && thread->state == 0)
-                r = mount->resumed ? -pthread_cond_wait(&mount->start_changed, &mount->start_lock)
-                                   : -pthread_cond_timedwait(&mount->start_changed,
-                                                             &mount->start_lock, &limit);
+        while (r == 0 && thread->state == 0) {
+                r = -pthread_cond_timedwait(&mount->start_changed, &mount->start_lock, &limit);
+                if (r == -ETIMEDOUT && mount->resumed && thread->state == 0) {
+                        (void)starting_goes_on("requests that were under way are taken up", 0);
+                        limit.tv_sec++;
+                        r = 0;
+                }
+        }
         if (thread->state != 0)
                 r = MIN(thread->state, 0);
         pthread_mutex_unlock(&mount->start_lock);
