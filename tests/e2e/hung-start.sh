@@ -195,4 +195,37 @@ kill -CONT "$SERVER"
 wait_for 20 process_is_gone $writer
 expect "the write is done when the device has let go of it" wait $writer
 expect_eq "on the good leg" "$(count_others "$good" $((512 * 512)) 4096 '\0')" 0
+
+# --- a call that was on its way: its bytes are in nobody's memory, so everybody waits for them; who
+# is told to stop meanwhile leaves the mount to the next one, who does the same
+held=$(make_image 1M held.img)
+mkdir "$WORK/held"
+"$DMIO_BUILD/tests/holding-file" "$held" "$WORK/hold" "$WORK/held" 2>/dev/null &
+defer end_process $!
+wait_for 10 test -f "$WORK/held/leg"
+exec 7<"$MOUNT/bob/fast"
+echo 0 >"$WORK/hold.new"
+mv "$WORK/hold.new" "$WORK/hold"
+ctl Io "{\"client\":\"alice\",\"op\":\"write\",\"regions\":$(regions "$WORK/held/leg:8+8"),\"memory\":{\"fill\":7}}" \
+    >/dev/null &
+wait_for 10 test -e "$WORK/hold.4096"
+waits_for_calls() {
+    [ "$(grep -c 'Waiting for what the daemon before' "$WORK/dmiod.log")" = "$1" ]
+}
+kill_dmiod
+wait_for $((LIMIT + 15)) waits_for_calls 1
+pid=$(dmiod_pid)
+begun=$(now)
+kill -USR1 "$DMIOD_PID"
+wait_for 20 pid_is_another "$pid"
+took=$(($(now) - begun))
+expect "one that waits for a call can be stopped ($took ms)" test $took -lt 5000
+wait_for $((LIMIT + 15)) waits_for_calls 2
+ok "the next one waits for it as well"
+: >"$WORK/hold.free"
+rm "$WORK/hold"
+wait_for 10 dmiod_answers
+expect_eq "and goes on when the device has done it" "$(count_others "$held" 4096 4096 '\7')" 0
+expect_eq "with what was open" "$(timeout 20 head -c 6 <&7)" "by bob"
+exec 7<&-
 expect "stop" stop_supervised
