@@ -247,6 +247,16 @@ size_t aside_wait(struct aside *aside, uint64_t usec)
         return left;
 }
 
+bool aside_all_begun(struct aside *aside)
+{
+        bool all;
+
+        pthread_mutex_lock(&aside->lock);
+        all = aside->n_begun == aside->n_entries;
+        pthread_mutex_unlock(&aside->lock);
+        return all;
+}
+
 void aside_end(struct aside *aside)
 {
         pthread_mutex_lock(&aside->lock);

@@ -49,6 +49,9 @@ int aside_add(struct aside *aside, struct aside_call *call);
 /* Let them run until all are back, or for so long. Returns how many are not back. */
 size_t aside_wait(struct aside *aside, uint64_t usec);
 
+/* True if the turn of each has come. */
+bool aside_all_begun(struct aside *aside);
+
 /* Wait no longer: those that are under way are let go. */
 void aside_end(struct aside *aside);
 

@@ -243,25 +243,38 @@ static int find_shortage(const struct openings *openings, size_t *ret_number)
         return 0;
 }
 
+/* What is told while it is waited. Returns false if somebody wants that to end. */
+static bool tell(const struct openings *openings, size_t left, uint64_t left_usec)
+{
+        char text[96];
+
+        (void)snprintf(text, sizeof(text), "%zu of %zu devices have not answered", left,
+                       openings->n);
+        return starting_goes_on(text, left_usec);
+}
+
 int openings_run(struct openings *openings, unsigned int limit_sec, size_t *ret_number)
 {
-        uint64_t begun = now_usec(), end = begun + limit_sec * UINT64_C(1000000), now = begun;
-        bool told = false, goes_on = true;
+        uint64_t limit = limit_sec * UINT64_C(1000000), begun = now_usec(), now = begun;
+        uint64_t end = begun + limit;
+        bool all_begun = false, told = false, goes_on = true;
         size_t left;
 
         while ((left = aside_wait(openings->aside, MIN(STARTING_LOOK_USEC, end - now))) > 0) {
-                char text[96];
-
                 now = now_usec();
+                /* Whose turn has come late has as much time as the others. */
+                if (!all_begun && aside_all_begun(openings->aside)) {
+                        all_begun = true;
+                        end = now + limit;
+                }
                 if (now >= end)
                         break;
-                (void)snprintf(text, sizeof(text), "%zu of %zu devices have not answered", left,
-                               openings->n);
-                if (!told && now - begun >= TELL_USEC)
+                if (!told && now - begun >= TELL_USEC) {
+                        told = true;
                         log_notice("Waiting for %zu of %zu devices, for %u seconds at most", left,
                                    openings->n, limit_sec);
-                told |= now - begun >= TELL_USEC;
-                goes_on = starting_goes_on(text, end - now);
+                }
+                goes_on = tell(openings, left, end - now);
                 if (!goes_on)
                         break;
         }

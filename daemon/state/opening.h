@@ -34,8 +34,9 @@ int openings_new(dev_t mount_device, struct openings **ret);
 int openings_add(struct openings *openings, const struct opening_how *how);
 
 /*
- * Open them, for at most @limit_sec. Returns 0; -ECANCELED if a signal asks to stop; or a negative
- * errno that says what we have not got, with the number of one that lacks it in *@ret_number.
+ * Open them; each has @limit_sec, and so has the time until all have been begun. Returns 0;
+ * -ECANCELED if a signal asks to stop; or a negative errno that says what we have not got, with the
+ * number of one that lacks it in *@ret_number.
  */
 int openings_run(struct openings *openings, unsigned int limit_sec, size_t *ret_number);
 

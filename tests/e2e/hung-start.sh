@@ -9,7 +9,7 @@ require_root
 require_fuse
 require_cmd socat jq nbdfuse nbdkit python3
 
-LIMIT=2
+LIMIT=4
 printf '[daemon]\nrestore-timeout = %d\n' $LIMIT >"$WORK/dmiod.conf"
 
 # A file whose server can be stopped: $LEG, $SERVER, and the bytes in $LEG_IMAGE.
