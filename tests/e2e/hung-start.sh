@@ -156,6 +156,8 @@ expect "stop" stop_dmiod
 start_supervised
 create_export alice again "$LEG:256+64" "$good:256+64" >/dev/null
 put "$MOUNT/alice/again" "old again"
+# By a descriptor, which the supervisor keeps.
+"$DMIOCTL" --control="$CONTROL" export create alice/kept "$LEG:320+64" "$good:320+64" >/dev/null
 exec 7<>"$MOUNT/alice/again" 8<>"$MOUNT/bob/fast" 9<"$MOUNT/alice/none"
 stop_server
 kill_dmiod
@@ -166,10 +168,14 @@ printf 'by the good leg' | timeout 20 dd bs=512 conv=notrunc oflag=seek_bytes se
 ok "one on a hung leg and a good one goes on as well"
 expect_eq "with its good leg" "$(bytes_at "$good" $((256 * 512 + 512)) 15)" "by the good leg"
 expect_errno "one without gives EIO" "Input/output error" timeout 20 dd bs=512 count=1 status=none <&9
+expect_eq "and so does one whose descriptor was kept" "$(legs_of kept)" '["active","failed"]'
+kill_dmiod
+wait_for $((LIMIT + 15)) dmiod_answers
+ok "the next daemon gives up a descriptor that hangs"
 kill -CONT "$SERVER"
 pid=$(dmiod_pid)
 wait_for 10 has_files "$pid" slow/leg 0
-expect_eq "the leg stays failed" "$(legs_of again)" '["active","failed"]'
+expect_eq "the leg stays failed" "$(legs_of again)$(legs_of kept)" '["active","failed"]["active","failed"]'
 kill_dmiod
 wait_for 20 dmiod_answers
 expect_eq "and after another kill" "$(legs_of again)" '["active","failed"]'
