@@ -22,8 +22,8 @@
 #include "state/saved.h"
 
 /*
- * @same_boot: the numbers of devices mean what they meant. Returns 0; -ECANCELED if a signal asks to
- * stop; or a negative errno; both after logging why, with some clients perhaps made.
+ * @same_boot: the numbers of devices mean what they meant. Returns 0; -ECANCELED if a signal asks
+ * to stop; or a negative errno; both after logging why, with some clients perhaps made.
  */
 int restore(struct model *model, struct descriptor_store *store, const struct saved *saved,
             bool same_boot);
