@@ -40,6 +40,11 @@ static const struct config_key keys[] = {
           .more = "Pages have 4096 bytes. Whoever asks for more is told PoolExhausted." },
         { "daemon", "spin-us", KEY_UNSIGNED, FIELD(spin_usec), "50", NULL,
           0, 10000, false, .help = "microseconds that a thread polls before it sleeps" },
+        { "daemon", "restore-timeout", KEY_UNSIGNED, FIELD(restore_timeout), "10", NULL,
+          1, 3600, false, .help = "seconds that devices of saved exports have to answer at the start",
+          .more = "A leg whose device has not answered by then is one that is not there: it has failed, if "
+                  "another leg of its export is there. Nobody waits when all have answered. Disks that "
+                  "have to spin up, and servers that have to come back, want to be given that time." },
         { "daemon", "log-level", KEY_LEVEL, FIELD(log_level), "info", NULL,
           0, 0, true, .help = "how much is logged" },
         { "daemon", "drills", KEY_BOOL, FIELD(drills), "no", NULL,

@@ -38,6 +38,7 @@ struct config {
         unsigned int queues;    /* 0: by the number of CPUs */
         uint64_t max_pages;     /* 0: half the memory */
         unsigned int spin_usec; /* how long a queue thread polls before it sleeps */
+        unsigned int restore_timeout; /* seconds */
         int log_level;
         bool drills;                /* faults on purpose are allowed */
         uint64_t limit_clients;     /* per uid */

@@ -7,6 +7,7 @@
 
 #include <systemd/sd-daemon.h>
 
+#include "aside.h"
 #include "descriptor-store.h"
 #include "log.h"
 #include "util/cleanup.h"
@@ -280,8 +281,27 @@ void descriptor_store_drop(struct descriptor_store *store)
         descriptor_store_close(store);
 }
 
+/* Somebody's file server is asked when they are closed, and may hang. */
+static void close_devices(struct descriptor_store *store)
+{
+        DMIO_CLEANUP(freep) int *fds = NULL;
+        size_t n = 0;
+
+        if (store->n_entries > 0)
+                fds = calloc(store->n_entries, sizeof(*fds));
+        for (size_t i = 0; fds && i < store->n_entries; i++) {
+                struct descriptor_store_entry *entry = &store->entries[i];
+
+                if (entry->fd >= 0 && name_begins(entry->name, DESCRIPTOR_STORE_DEVICE_PREFIX))
+                        fds[n++] = DMIO_TAKE_FD(entry->fd);
+        }
+        if (fds)
+                aside_close_fds(fds, n);
+}
+
 void descriptor_store_close(struct descriptor_store *store)
 {
+        close_devices(store);
         for (size_t i = 0; i < store->n_entries; i++) {
                 (void)close_fd(store->entries[i].fd);
                 free(store->entries[i].name);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -16,9 +17,12 @@ static const char *const attributes[] = {
         "wwid", "device/wwid", "serial", "device/serial", "dm/uuid", "loop/backing_file",
 };
 
-/* One line of sysfs, fit for JSON; of what is too long, the end, which is what differs. */
-static bool read_attribute(dev_t device, const char *parent, const char *name, char *ret,
-                           size_t size)
+/*
+ * One line of sysfs, fit for JSON; of what is too long, the end, which is what differs. Returns 1;
+ * 0 if there is none; or a negative errno if that could not be found out.
+ */
+static int read_attribute(dev_t device, const char *parent, const char *name, char *ret,
+                          size_t size)
 {
         DMIO_CLEANUP(close_fdp) int fd = -EBADF;
         char path[96], text[4096];
@@ -30,10 +34,10 @@ static bool read_attribute(dev_t device, const char *parent, const char *name, c
                        minor(device), parent, name);
         fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0)
-                return false;
+                return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : 0;
         n = read(fd, text, sizeof(text) - 1);
         if (n <= 0)
-                return false;
+                return n < 0 && errno == ENOMEM ? -errno : 0;
         text[n] = '\0';
         from += strspn(from, " \n");
         length = strcspn(from, "\n");
@@ -49,18 +53,25 @@ static bool read_attribute(dev_t device, const char *parent, const char *name, c
         return length > 0;
 }
 
-void device_serial(dev_t device, char ret[static DEVICE_SERIAL_SIZE])
+int device_serial(dev_t device, char ret[static DEVICE_SERIAL_SIZE])
 {
         char partition[16] = "", text[DEVICE_SERIAL_SIZE - 40];
-        bool is_partition = read_attribute(device, "", "partition", partition, sizeof(partition));
+        int is_partition, r;
 
         ret[0] = '\0';
+        is_partition = read_attribute(device, "", "partition", partition, sizeof(partition));
+        if (is_partition < 0)
+                return is_partition;
         for (size_t i = 0; i < ARRAY_SIZE(attributes); i++) {
-                if (!read_attribute(device, is_partition ? "../" : "", attributes[i], text,
-                                    sizeof(text)))
+                r = read_attribute(device, is_partition ? "../" : "", attributes[i], text,
+                                   sizeof(text));
+                if (r < 0)
+                        return r;
+                if (r == 0)
                         continue;
                 (void)snprintf(ret, DEVICE_SERIAL_SIZE, "%s%s%s", text,
                                is_partition ? " part " : "", partition);
-                return;
+                return 0;
         }
+        return 0;
 }

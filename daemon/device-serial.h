@@ -14,5 +14,6 @@
  * Writes a text that is the same for the same device and, as far as the kernel knows, no other one:
  * from the worldwide name or serial number of a disk, the uuid of a mapped device or the backing
  * file of a loop device, and the number of a partition. "" if the kernel knows nothing of it.
+ * Returns 0; or -EMFILE, -ENFILE, -ENOMEM, if it could not be asked: then nothing is known.
  */
-void device_serial(dev_t device, char ret[static DEVICE_SERIAL_SIZE]);
+int device_serial(dev_t device, char ret[static DEVICE_SERIAL_SIZE]);

@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "aside.h"
 #include "log.h"
 #include "manager.h"
 #include "options.h"
@@ -31,7 +33,7 @@ static int run(const struct options *options)
 
         r = manager_new(options, config, &manager);
         if (r < 0)
-                return EXIT_FAILURE;
+                return r == -ECANCELED ? EXIT_SUCCESS : EXIT_FAILURE;
 
         r = manager_run(manager);
         manager_free(manager);
@@ -54,5 +56,8 @@ int main(int argc, char *argv[])
                 r = r == OPTIONS_DONE ? EXIT_SUCCESS : EXIT_USAGE;
 
         options_deinit(&options);
+        /* Devices that hang must not keep us, nor what their threads use go before them. */
+        if (aside_n_threads() > 0)
+                _exit(r);
         return r;
 }

@@ -14,7 +14,8 @@ struct manager;
 
 /*
  * Start. @options stays the caller's and must last; @config is taken, also on failure. Returns 0,
- * or a negative errno after logging what failed and undoing all that was done.
+ * or a negative errno after logging what failed and undoing all that was done: -ECANCELED if a
+ * signal has asked to stop meanwhile, which is no failure.
  */
 int manager_new(const struct options *options, struct config *config, struct manager **ret);
 

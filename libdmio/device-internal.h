@@ -3,6 +3,7 @@
 
 /* What the engine knows of a device; the public view is struct dmio_device_info. */
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
 
@@ -16,7 +17,8 @@
  * wants to know: device_limits_need() comes first.
  */
 struct device_limits {
-        _Atomic(int) state; /* private: device-limits.c */
+        pthread_mutex_t lock; /* private, as is the next: device-limits.c */
+        _Atomic(int) state;
         _Atomic(sector_t) discard_max;
         _Atomic(sector_t) write_zeroes_max;
         unsigned int discard_granularity;

@@ -91,6 +91,7 @@ void device_limits_init(struct block_device *bdev, const struct stat *st)
 {
         struct device_limits *limits = &bdev->limits;
 
+        pthread_mutex_init(&limits->lock, NULL);
         atomic_store(&limits->discard_max, DMIO_DEVICE_LIMIT_UNKNOWN);
         atomic_store(&limits->write_zeroes_max, DMIO_DEVICE_LIMIT_UNKNOWN);
         limits->physical_block = bdev->logical_block;
@@ -112,17 +113,17 @@ void device_limits_outdate(struct block_device *bdev)
 
 void device_limits_need(struct block_device *bdev)
 {
-        static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
+        /* Each device has its own lock: sysfs waits for a queue that is frozen, of one that hangs.
+         */
         if (atomic_load(&bdev->limits.state) == LIMITS_KNOWN)
                 return;
-        pthread_mutex_lock(&lock);
+        pthread_mutex_lock(&bdev->limits.lock);
         if (atomic_load(&bdev->limits.state) == LIMITS_UNKNOWN)
                 limits_of_block(bdev);
         else if (atomic_load(&bdev->limits.state) == LIMITS_OUTDATED)
                 device_limits_look_again(bdev);
         atomic_store(&bdev->limits.state, LIMITS_KNOWN);
-        pthread_mutex_unlock(&lock);
+        pthread_mutex_unlock(&bdev->limits.lock);
 }
 
 void device_limits_look_again(struct block_device *bdev)

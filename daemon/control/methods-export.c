@@ -67,10 +67,10 @@ static void creation_open(struct worker_job *job)
         struct creation *creation = container_of(job, struct creation, job);
 
         creation->answer = device_list_open(&creation->devices);
-        if (!creation->answer && creation->keeper) {
-                device_list_identify(&creation->devices);
+        if (!creation->answer && creation->keeper)
+                creation->answer = device_list_identify(&creation->devices);
+        if (!creation->answer && creation->keeper)
                 device_list_keep(&creation->devices, creation->keeper, creation->numbers);
-        }
         descriptors_close(&creation->call->descriptors);
 }
 

@@ -123,6 +123,12 @@ json_t *device_list_prepare(struct device_list *list, const struct call *call,
         return NULL;
 }
 
+static json_t *failure(struct device_entry *entry, int error)
+{
+        entry->error = error;
+        return error == -ENOMEM ? ERROR_NO_MEMORY : error_device(entry->name, error);
+}
+
 /* Is @fd something that we could and should open? Asks nobody but the kernel. */
 static json_t *check_file(const struct device_list *list, unsigned int region,
                           struct device_entry *entry, int fd)
@@ -131,7 +137,7 @@ static json_t *check_file(const struct device_list *list, unsigned int region,
         dev_t device;
 
         if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_BTIME, &stx) < 0)
-                return error_device(entry->name, errno);
+                return failure(entry, -errno);
         device = makedev(stx.stx_dev_major, stx.stx_dev_minor);
         if (list->mount_device != 0 && device == list->mount_device)
                 return error_invalid_region(region, OWN_MOUNT_REASON);
@@ -146,11 +152,11 @@ static json_t *check_file(const struct device_list *list, unsigned int region,
         return NULL;
 }
 
-static json_t *open_error(const struct device_entry *entry, int error)
+static json_t *open_error(struct device_entry *entry, int error)
 {
         if (entry->path && (error == -ENOENT || error == -ENXIO || error == -ENODEV))
                 return error_no_such_device(entry->name);
-        return error == -ENOMEM ? ERROR_NO_MEMORY : error_device(entry->name, error);
+        return failure(entry, error);
 }
 
 /*
@@ -251,19 +257,23 @@ json_t *device_list_open(struct device_list *list)
         return NULL;
 }
 
-void device_list_identify(struct device_list *list)
+json_t *device_list_identify(struct device_list *list)
 {
         for (unsigned int i = 0; i < list->n; i++) {
                 struct device_entry *entry = &list->entries[i];
                 struct dmio_device_info info;
+                int r = 0;
 
                 dmio_device_info(entry->bdev, &info);
                 entry->identity.id = info.id;
                 entry->identity.block = info.block;
                 entry->identity.capacity = info.capacity;
                 if (info.block)
-                        device_serial(info.id.device, entry->identity.serial);
+                        r = device_serial(info.id.device, entry->identity.serial);
+                if (r < 0)
+                        return failure(entry, r);
         }
+        return NULL;
 }
 
 /* Regions that name one descriptor have one number. */

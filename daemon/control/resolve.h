@@ -39,7 +39,8 @@ struct device_entry {
         sector_t count;
         struct block_device *bdev;
         struct dmio_device_id id;
-        enum leg_how how;             /* this and the next for an export that outlasts the daemon */
+        int error;        /* why it could not be opened or identified, if a call said so */
+        enum leg_how how; /* this and the next for an export that outlasts the daemon */
         struct leg_identity identity; /* device_list_identify() */
         uint64_t kept;
 };
@@ -64,9 +65,11 @@ json_t *device_list_prepare(struct device_list *list, const struct call *call,
 /* Open all of them; to be called before the call's descriptors are closed. NULL or an error. */
 json_t *device_list_open(struct device_list *list);
 
-/* What the devices are, for whoever finds them again after a restart: entry->identity. Asks the
- * kernel. */
-void device_list_identify(struct device_list *list);
+/*
+ * What the devices are, for whoever finds them again after a restart: entry->identity. Asks the
+ * kernel. NULL or an error: without a descriptor to ask with, nothing is known.
+ */
+json_t *device_list_identify(struct device_list *list);
 
 /*
  * Have the descriptors among them kept for the next daemon, by the numbers from @first on. Before

@@ -11,7 +11,9 @@
 #include "mount/inherit.h"
 #include "mount/mount-internal.h"
 #include "mount/resume.h"
+#include "starting.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/macros.h"
 
 /* How long the kernel may take to say what it can; it does so while mount(2) runs. */
@@ -20,7 +22,7 @@
 #define THREADS_MAX 4
 
 /* How long it is waited for calls of a dead daemon that may still be on their way to devices. */
-#define FENCE_WAIT_SEC 30
+#define FENCE_WAIT_USEC UINT64_C(30000000)
 
 unsigned int mount_n_threads(const struct config *config)
 {
@@ -60,8 +62,8 @@ void mount_thread_started(struct queue_thread *thread, int state)
 }
 
 /*
- * Start a thread and wait until it serves. To receive what the kernel sends again may take as long
- * as devices do.
+ * Start a thread and wait until it serves. What the kernel sends again waits for no device to be
+ * received, but there may be much of it.
  */
 static int start_thread(struct queue_thread *thread)
 {
@@ -76,10 +78,14 @@ static int start_thread(struct queue_thread *thread)
         clock_gettime(CLOCK_REALTIME, &limit);
         limit.tv_sec += INIT_TIMEOUT_SEC;
         pthread_mutex_lock(&mount->start_lock);
-        while (r == 0 && thread->state == 0)
-                r = mount->resumed ? -pthread_cond_wait(&mount->start_changed, &mount->start_lock)
-                                   : -pthread_cond_timedwait(&mount->start_changed,
-                                                             &mount->start_lock, &limit);
+        while (r == 0 && thread->state == 0) {
+                r = -pthread_cond_timedwait(&mount->start_changed, &mount->start_lock, &limit);
+                if (r == -ETIMEDOUT && mount->resumed && thread->state == 0) {
+                        (void)starting_goes_on("requests that were under way are taken up", 0);
+                        limit.tv_sec++;
+                        r = 0;
+                }
+        }
         if (thread->state != 0)
                 r = MIN(thread->state, 0);
         pthread_mutex_unlock(&mount->start_lock);
@@ -188,6 +194,31 @@ static void mount_freep(struct mount **mount)
         *mount = mount_free(*mount);
 }
 
+/*
+ * What a dead daemon had given to devices on behalf of calls is in no memory file: others might
+ * write the same bytes, and it would come after them. So everybody waits, but not for ever.
+ */
+static int wait_for_calls(struct mount *mount)
+{
+        uint64_t end = now_usec() + FENCE_WAIT_USEC, now;
+
+        if (orphans_wait_fence(&mount->orphans, 0) || !mount->resumed ||
+            atomic_load(memory_file_calls(&mount->memory)) == 0)
+                return 0;
+        log_notice("Waiting for what the daemon before had given to devices on behalf of calls on "
+                   "the control channel");
+        while ((now = now_usec()) < end) {
+                if (!starting_goes_on("a device has not done what a killed daemon had given to it",
+                                      end - now))
+                        return -ECANCELED;
+                if (orphans_wait_fence(&mount->orphans, MIN(STARTING_LOOK_USEC, end - now)))
+                        return 0;
+        }
+        log_warning("It has not arrived after %d seconds; going on",
+                    (int)(FENCE_WAIT_USEC / 1000000));
+        return 0;
+}
+
 /* Everything up to there has been done by a process before this one, or none has. */
 static int take_over(struct mount *mount, const struct config *config)
 {
@@ -196,13 +227,10 @@ static int take_over(struct mount *mount, const struct config *config)
         fd = inherit(mount, config);
         if (fd < 0 && fd != -ENOENT)
                 return fd;
-        if (!orphans_wait_fence(&mount->orphans, 0) && mount->resumed &&
-            atomic_load(memory_file_calls(&mount->memory)) > 0) {
-                log_notice("Waiting for what the daemon before had given to devices on behalf of "
-                           "calls on the control channel");
-                if (!orphans_wait_fence(&mount->orphans, FENCE_WAIT_SEC))
-                        log_warning("It has not arrived after %d seconds; going on",
-                                    FENCE_WAIT_SEC);
+        r = wait_for_calls(mount);
+        if (r < 0) {
+                (void)close_fd(fd);
+                return r;
         }
         atomic_store(memory_file_calls(&mount->memory), 0);
         mount->model->calls_noted = memory_file_calls(&mount->memory);
@@ -250,7 +278,9 @@ int mount_new(struct model *model, const struct config *config, struct descripto
 
         r = take_over(mount, config);
         if (r < 0) {
-                inherit_give_up(mount);
+                /* Who was told to stop while it waited has taken nothing up, and leaves it all. */
+                if (r != -ECANCELED)
+                        inherit_give_up(mount);
                 return r;
         }
         for (unsigned int i = 1; i < mount->n_threads; i++)

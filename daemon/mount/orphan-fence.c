@@ -40,16 +40,16 @@ static void fence_forget(struct fence *fence)
         fence->fd = close_fd(fence->fd);
 }
 
-bool orphans_wait_fence(struct orphans *orphans, unsigned int seconds)
+bool orphans_wait_fence(struct orphans *orphans, uint64_t usec)
 {
-        uint64_t end = now_usec() + seconds * UINT64_C(1000000);
+        uint64_t end = now_usec() + usec;
 
         for (unsigned int i = 0; i < orphans->n_fences; i++) {
                 struct pollfd pollfd = { .fd = orphans->fences[i].fd, .events = POLLIN };
                 uint64_t now = now_usec();
 
                 if (pollfd.fd >= 0 &&
-                    poll(&pollfd, 1, now < end ? (int)((end - now) / 1000) : 0) == 0)
+                    poll(&pollfd, 1, now < end ? (int)((end - now) / 1000) : 0) <= 0)
                         return false;
                 if (pollfd.fd >= 0) {
                         fence_forget(&orphans->fences[i]);

@@ -89,9 +89,8 @@ void orphans_deinit(struct orphans *orphans);
 /* What is to be waited for: takes @fd. Before anything is served, like the next three. */
 void orphans_add_fence(struct orphans *orphans, int fd, const char *name);
 
-/* Wait for the fence for @seconds at most; what is closed is forgotten. Returns true if it is open.
- */
-bool orphans_wait_fence(struct orphans *orphans, unsigned int seconds);
+/* Wait for the fence for @usec at most; what is closed is forgotten. Returns true if it is open. */
+bool orphans_wait_fence(struct orphans *orphans, uint64_t usec);
 
 /*
  * Enter what was begun on [offset, offset + length) of @export; @export is NULL for ORPHAN_COPY.

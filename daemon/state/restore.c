@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,26 +9,41 @@
 #include <sys/sysmacros.h>
 
 #include "config.h"
-#include "control/errors.h"
 #include "control/mount-guard.h"
-#include "control/resolve.h"
 #include "log.h"
 #include "model/client.h"
 #include "model/export.h"
+#include "state/opening.h"
 #include "state/restore.h"
 #include "util/cleanup.h"
+
+/* What there is of a leg, when its export is made again. */
+struct leg_plan {
+        const char *device;
+        bool opens;         /* it is among the openings */
+        size_t opening;     /* which one */
+        const char *reason; /* why it is not */
+        uint64_t kept;      /* the number of the descriptor that it is opened by, */
+        int fd;             /* which is the opening's */
+};
 
 /* One export on its way back. */
 struct restoration {
         struct model *model;
+        const struct saved *all;
         const struct saved_client *client;
         const struct saved_export *saved;
-        const struct peer *owner;
+        struct peer *owners;      /* of all clients */
+        const struct peer *owner; /* of this one */
         struct descriptor_store *store;
-        dev_t mount_device; /* of a mount that was made for us, or 0 */
         bool same_boot;
+        struct openings *openings;
+        size_t n_openings;
+        struct leg_plan *plans; /* of all active legs, one after the other */
+        size_t n_plans, next_plan;
         struct leg_spec legs[DM_IO_MAX_REGIONS];
-        int fds[DM_IO_MAX_REGIONS]; /* of those that were kept */
+        const struct leg_plan *taken[DM_IO_MAX_REGIONS]; /* whose devices are the export's */
+        int errors[DM_IO_MAX_REGIONS];                   /* of those that are not there */
 };
 
 static const struct saved_leg *saved_leg(const struct restoration *restoration, unsigned int i)
@@ -39,12 +55,6 @@ static void log_missing(const struct restoration *restoration, unsigned int i, c
 {
         log_warning("Leg %u of '%s/%s' (%s) is not there: %s", i, restoration->client->name,
                     restoration->saved->name, saved_leg(restoration, i)->device, reason);
-}
-
-static void spec_deinit(struct leg_spec *spec)
-{
-        free(spec->device);
-        dmio_device_close(spec->bdev);
 }
 
 /* As it was saved, with no device yet. Numbers that mean nothing any more are left out. */
@@ -77,20 +87,25 @@ void restore_name(uint64_t number, char ret[static RESTORE_NAME_SIZE])
                        (uintmax_t)number);
 }
 
-/* The descriptor that was kept for a leg, or negative. Several legs may have one. */
-static int find_descriptor(struct restoration *restoration, unsigned int i)
+/*
+ * The descriptor that was kept for the leg of the next plan; -ENOENT, or another negative errno.
+ * Several legs of an export may have one: each gets its own.
+ */
+static int find_descriptor(struct restoration *restoration, const struct leg_spec *spec)
 {
-        uint64_t number = restoration->legs[i].kept;
+        struct leg_plan *plan = &restoration->plans[restoration->n_plans];
         char name[RESTORE_NAME_SIZE];
+        int fd;
 
-        if (number == 0)
+        if (spec->kept == 0)
                 return -ENOENT;
-        for (unsigned int j = 0; j < i; j++)
-                if (restoration->legs[j].kept == number && restoration->fds[j] >= 0)
-                        return restoration->fds[j];
-        restore_name(number, name);
-        restoration->fds[i] = descriptor_store_take(restoration->store, name);
-        return restoration->fds[i];
+        for (const struct leg_plan *other = restoration->plans; other < plan; other++)
+                if (other->kept == spec->kept && other->fd >= 0) {
+                        fd = fcntl(other->fd, F_DUPFD_CLOEXEC, 0);
+                        return fd < 0 ? -errno : fd;
+                }
+        restore_name(spec->kept, name);
+        return descriptor_store_take(restoration->store, name);
 }
 
 /* What to open for a leg, or NULL and why not. */
@@ -127,82 +142,71 @@ static const char *find_path(const struct restoration *restoration, const struct
         return path;
 }
 
-/* How what was opened differs from what it was, or NULL. */
-static const char *find_difference(const struct leg_identity *was, const struct leg_identity *is)
+/* What is to be opened for a leg. Returns 0 or a negative errno. */
+static int plan_leg(struct restoration *restoration, const struct saved_leg *saved,
+                    const struct leg_spec *spec)
 {
-        if (was->block != is->block)
-                return "it is a device of another kind";
-        if (was->id.device != 0 && was->id.device != is->id.device)
-                return was->block ? "it is another device" : "it lies on another file system";
-        if (was->serial[0] && strcmp(was->serial, is->serial) != 0)
-                return "it is another device";
-        if (was->id.inode != is->id.inode ||
-            (was->born_sec != 0 && is->born_sec != 0 &&
-             (was->born_sec != is->born_sec || was->born_nsec != is->born_nsec)))
-                return "it is another file";
-        if (was->capacity != is->capacity)
-                return "its size has changed";
-        return NULL;
-}
-
-static void log_refusal(const struct restoration *restoration, unsigned int i, const json_t *error)
-{
-        const json_t *parameters = json_object_get(error, "parameters");
-        const char *name = json_string_value(json_object_get(error, "error"));
-        const char *reason = json_string_value(json_object_get(parameters, "errno"));
-
-        if (!reason)
-                reason = json_string_value(json_object_get(parameters, "reason"));
-        log_missing(restoration, i, reason ?: name ?: "out of memory");
-}
-
-/* Open the device of a leg. If that is not possible, or it is not the same, the leg stays without.
- */
-static void open_leg(struct restoration *restoration, unsigned int i)
-{
-        struct leg_spec *spec = &restoration->legs[i];
-        DMIO_CLEANUP(freep) struct device_list *list = NULL;
-        int fd = find_descriptor(restoration, i);
-        const char *reason = NULL;
-        const char *path = NULL;
-        json_t *error;
-
-        if (fd < 0)
-                path = find_path(restoration, spec, &reason);
-        list = path || fd >= 0 ? calloc(1, sizeof(*list)) : NULL;
-        if (!list) {
-                log_missing(restoration, i, reason ?: "out of memory");
-                return;
-        }
-
-        list->mount = restoration->model->config->mount;
-        list->mount_device = restoration->mount_device;
-        list->unserved = restoration->mount_device != 0;
-        list->writes = !restoration->saved->read_only;
-        list->n = 1;
-        list->entries[0] = (struct device_entry){
-                .name = strdup(spec->device),
-                .path = path ? strdup(path) : NULL,
-                .fd = fd,
+        struct leg_plan *plan = &restoration->plans[restoration->n_plans];
+        struct opening_how how = {
+                .name = spec->device,
+                .fd = find_descriptor(restoration, spec),
                 .how = spec->how,
-                .flags = list->writes ? 0 : DMIO_DEVICE_READ_ONLY,
+                .writes = !restoration->saved->read_only,
+                .identity = &spec->identity,
         };
-        error = list->entries[0].name && (fd >= 0 || list->entries[0].path) ? device_list_open(list)
-                                                                            : ERROR_NO_MEMORY;
-        if (error) {
-                log_refusal(restoration, i, error);
-                json_decref(error);
-        } else {
-                device_list_identify(list);
-                reason = find_difference(&spec->identity, &list->entries[0].identity);
-                if (reason) {
-                        log_missing(restoration, i, reason);
-                } else {
-                        spec->identity = list->entries[0].identity;
-                        spec->bdev = DMIO_TAKE(list->entries[0].bdev);
-                }
+        int r = 0;
+
+        if (how.fd < 0 && how.fd != -ENOENT)
+                return how.fd;
+        *plan = (struct leg_plan){
+                .device = saved->device,
+                .opening = restoration->n_openings,
+                .kept = spec->kept,
+                .fd = how.fd,
+        };
+        if (how.fd < 0)
+                how.path = find_path(restoration, spec, &plan->reason);
+        plan->opens = how.fd >= 0 || how.path;
+        if (plan->opens)
+                r = openings_add(restoration->openings, &how);
+        if (plan->opens && r == 0)
+                restoration->n_openings++;
+        restoration->n_plans++;
+        return r;
+}
+
+static int plan_export(struct restoration *restoration, struct client *client)
+{
+        unsigned int n_legs = (unsigned int)restoration->saved->legs.n;
+        int r = 0;
+
+        for (unsigned int i = 0; r == 0 && i < n_legs; i++) {
+                struct leg_spec spec;
+
+                r = spec_init(&spec, saved_leg(restoration, i), restoration->same_boot);
+                if (r == 0 && saved_leg(restoration, i)->state == LEG_ACTIVE)
+                        r = plan_leg(restoration, saved_leg(restoration, i), &spec);
+                free(spec.device);
         }
-        device_list_close(list);
+        return r;
+}
+
+/* The device of the next leg, if it has been opened; it stays with the openings until it is taken.
+ */
+static void find_device(struct restoration *restoration, unsigned int i)
+{
+        const struct leg_plan *plan = &restoration->plans[restoration->next_plan++];
+        struct leg_spec *spec = &restoration->legs[i];
+        const char *reason = plan->reason;
+
+        restoration->errors[i] = ENODEV;
+        if (plan->opens)
+                restoration->errors[i] = -openings_get(restoration->openings, plan->opening,
+                                                       &spec->bdev, &spec->identity, &reason);
+        if (spec->bdev)
+                restoration->taken[i] = plan;
+        else
+                log_missing(restoration, i, reason);
 }
 
 /* What the legs were, and what has become of those that are not there. */
@@ -225,7 +229,7 @@ static void settle_legs(const struct restoration *restoration, struct export *ex
                 if (saved->state == LEG_FAILED || leg_is_active(leg))
                         continue;
                 leg->lasts_active = !works;
-                atomic_init(&leg->last_error, ENODEV);
+                atomic_init(&leg->last_error, restoration->errors[i]);
                 if (works)
                         log_warning("Leg %u of '%s/%s' has failed: it will miss what is written", i,
                                     restoration->client->name, export->name);
@@ -253,8 +257,9 @@ static int make_export(struct restoration *restoration, struct client *client, u
                 else
                         (void)snprintf(reason, sizeof(reason), "its region %s", refusal.reason);
                 log_missing(restoration, refusal.region, reason);
-                dmio_device_close(restoration->legs[refusal.region].bdev);
                 restoration->legs[refusal.region].bdev = NULL;
+                restoration->errors[refusal.region] = ENODEV;
+                restoration->taken[refusal.region] = NULL;
         }
         if (r != MODEL_OK) {
                 log_error_errno(r < 0 ? r : -EINVAL, "Export '%s/%s' cannot be made again: %m",
@@ -272,20 +277,20 @@ static int restore_export(struct restoration *restoration, struct client *client
         int r = 0;
 
         memset(restoration->legs, 0, sizeof(restoration->legs));
-        for (unsigned int i = 0; i < n_legs; i++)
-                restoration->fds[i] = -EBADF;
+        memset(restoration->taken, 0, sizeof(restoration->taken));
         for (unsigned int i = 0; r == 0 && i < n_legs; i++) {
                 r = spec_init(&restoration->legs[i], saved_leg(restoration, i),
                               restoration->same_boot);
                 if (r == 0 && saved_leg(restoration, i)->state == LEG_ACTIVE)
-                        open_leg(restoration, i);
+                        find_device(restoration, i);
         }
         if (r == 0)
                 r = make_export(restoration, client, n_legs);
         for (unsigned int i = 0; i < n_legs; i++) {
-                close_fd(restoration->fds[i]);
                 if (r < 0)
-                        spec_deinit(&restoration->legs[i]);
+                        free(restoration->legs[i].device);
+                else if (restoration->taken[i])
+                        openings_take(restoration->openings, restoration->taken[i]->opening);
         }
         return r;
 }
@@ -308,45 +313,128 @@ static int restore_client(struct model *model, const struct saved_client *saved,
         return r > 0 ? -EINVAL : r;
 }
 
+/* Call @fn for each export; with the client, if they are there already. */
+static int for_each_export(struct restoration *restoration, size_t client,
+                           int (*fn)(struct restoration *restoration, struct client *client),
+                           struct client *made)
+{
+        const struct saved_client *saved =
+                (const struct saved_client *)restoration->all->clients.items + client;
+        int r = 0;
+
+        restoration->client = saved;
+        restoration->owner = &restoration->owners[client];
+        for (size_t i = 0; r == 0 && i < saved->exports.n; i++) {
+                restoration->saved = (const struct saved_export *)saved->exports.items + i;
+                r = fn(restoration, made);
+        }
+        return r;
+}
+
+/* Who the clients belong to, and what is to be opened for them. */
+static int plan(struct restoration *restoration)
+{
+        const struct saved_client *clients = restoration->all->clients.items;
+        size_t n_clients = restoration->all->clients.n, n_legs = 0;
+        int r;
+
+        for (size_t i = 0; i < n_clients; i++)
+                for (size_t j = 0; j < clients[i].exports.n; j++)
+                        n_legs += ((const struct saved_export *)clients[i].exports.items)[j].legs.n;
+        restoration->owners = calloc(n_clients + 1, sizeof(*restoration->owners));
+        restoration->plans = calloc(n_legs + 1, sizeof(*restoration->plans));
+        if (!restoration->owners || !restoration->plans)
+                return -ENOMEM;
+        r = openings_new(mount_guard_device(restoration->model->config->mount),
+                         &restoration->openings);
+        for (size_t i = 0; r == 0 && i < n_clients; i++) {
+                r = peer_from_user((uid_t)clients[i].uid, (gid_t)clients[i].gid,
+                                   &restoration->owners[i]);
+                if (r == 0)
+                        r = for_each_export(restoration, i, plan_export, NULL);
+        }
+        return r;
+}
+
+/* The name of the device of an opening. */
+static const char *name_of_opening(struct restoration *restoration, size_t number)
+{
+        const struct leg_plan *plan = restoration->plans;
+
+        while (!plan->opens || plan->opening != number)
+                plan++;
+        return plan->device;
+}
+
+static int open_devices(struct restoration *restoration)
+{
+        size_t number = 0;
+        int r;
+
+        r = openings_run(restoration->openings, restoration->model->config->restore_timeout,
+                         &number);
+        if (r == -ECANCELED)
+                log_info("Stopping before what lasts is back");
+        else if (r < 0)
+                log_error_errno(r,
+                                "Cannot start, because %s cannot be opened for want of "
+                                "descriptors, memory or threads (%m). Nothing has changed",
+                                name_of_opening(restoration, number));
+        return r;
+}
+
+static int make_clients(struct restoration *restoration)
+{
+        const struct saved_client *clients = restoration->all->clients.items;
+        struct model *model = restoration->model;
+        int r = 0;
+
+        model->restoring = true;
+        for (size_t i = 0; r == 0 && i < restoration->all->clients.n; i++) {
+                struct client *client = NULL;
+
+                r = restore_client(model, &clients[i], &restoration->owners[i], &client);
+                if (r == 0)
+                        r = for_each_export(restoration, i, restore_export, client);
+        }
+        model->restoring = false;
+        return r;
+}
+
+static void restoration_free(struct restoration *restoration)
+{
+        for (size_t i = 0; restoration->owners && i < restoration->all->clients.n; i++)
+                peer_deinit(&restoration->owners[i]);
+        free(restoration->owners);
+        free(restoration->plans);
+        openings_free(restoration->openings);
+        free(restoration);
+}
+
 int restore(struct model *model, struct descriptor_store *store, const struct saved *saved,
             bool same_boot)
 {
-        const struct saved_client *clients = saved->clients.items;
-        const dev_t mount_device = mount_guard_device(model->config->mount);
-        DMIO_CLEANUP(freep) struct restoration *restoration = NULL;
-        unsigned int n_exports = 0;
-        int r = 0;
+        struct restoration *restoration;
+        int r;
 
         restoration = calloc(1, sizeof(*restoration));
         if (!restoration)
                 return log_error_errno(-ENOMEM, "Cannot restore what lasts: %m");
-
-        model->restoring = true;
-        for (size_t i = 0; r == 0 && i < saved->clients.n; i++) {
-                DMIO_CLEANUP(peer_deinit) struct peer owner = PEER_NULL;
-                struct client *client = NULL;
-
-                *restoration = (struct restoration){
-                        .model = model,
-                        .client = &clients[i],
-                        .owner = &owner,
-                        .store = store,
-                        .mount_device = mount_device,
-                        .same_boot = same_boot,
-                };
-                r = peer_from_user((uid_t)clients[i].uid, (gid_t)clients[i].gid, &owner);
-                if (r < 0)
-                        log_error_errno(r, "Cannot look up user %" PRId64 ": %m", clients[i].uid);
-                if (r == 0)
-                        r = restore_client(model, &clients[i], &owner, &client);
-                for (size_t j = 0; r == 0 && j < clients[i].exports.n; j++, n_exports++) {
-                        restoration->saved =
-                                (const struct saved_export *)clients[i].exports.items + j;
-                        r = restore_export(restoration, client);
-                }
-        }
-        model->restoring = false;
+        *restoration = (struct restoration){
+                .model = model,
+                .all = saved,
+                .store = store,
+                .same_boot = same_boot,
+        };
+        r = plan(restoration);
+        if (r < 0)
+                log_error_errno(r, "Cannot restore what lasts: %m");
+        else
+                r = open_devices(restoration);
+        if (r == 0)
+                r = make_clients(restoration);
         if (r == 0 && saved->clients.n > 0)
-                log_info("%zu clients and %u exports are back", saved->clients.n, n_exports);
+                log_info("%zu clients and %u exports are back", saved->clients.n, model->n_exports);
+        restoration_free(restoration);
         return r;
 }

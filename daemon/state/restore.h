@@ -10,6 +10,8 @@
  * are called (device-serial.h) always. Paths are opened as the daemon, and names of the
  * configuration if they are still granted to the owner.
  *
+ * Devices are opened side by side, and have config->restore_timeout to answer (opening.h).
+ *
  * A leg that does not come back while another one does will miss what is written from now on: it
  * has failed. If none does, nothing can be missed: the export is there and gives EIO, and lasts
  * with its legs as they were, so the next start tries again.
@@ -20,8 +22,8 @@
 #include "state/saved.h"
 
 /*
- * @same_boot: the numbers of devices mean what they meant. Returns 0; or a negative errno after
- * logging why, with some clients perhaps made.
+ * @same_boot: the numbers of devices mean what they meant. Returns 0; -ECANCELED if a signal asks
+ * to stop; or a negative errno; both after logging why, with some clients perhaps made.
  */
 int restore(struct model *model, struct descriptor_store *store, const struct saved *saved,
             bool same_boot);

@@ -5,7 +5,8 @@
  *
  * Serves the file DIR/leg, which is IMAGE. Writes that come while there is a file HOLD, to the
  * bytes from the number on that stands in it, are held back until there is a file HOLD.free; that
- * one has come is told by a file HOLD.OFFSET. In the foreground; ends when DIR is unmounted.
+ * one has come is told by a file HOLD.OFFSET. While there is a file HOLD.emfile, opening the file
+ * gives EMFILE. In the foreground; ends when DIR is unmounted.
  */
 
 #define FUSE_USE_VERSION 314
@@ -67,6 +68,11 @@ static int file_getattr(const char *path, struct stat *stat, struct fuse_file_in
 
 static int file_open(const char *path, struct fuse_file_info *fi)
 {
+        char refuses[4096];
+
+        (void)snprintf(refuses, sizeof(refuses), "%s.emfile", hold);
+        if (access(refuses, F_OK) == 0)
+                return -EMFILE;
         return strcmp(path, PATH) == 0 ? 0 : -ENOENT;
 }
 
