@@ -50,7 +50,7 @@ mark_log() {
 }
 
 start_supervised --queues="$queues"
-dmioctl client open alice --linger --pages 256 >"$WORK/log"
+dmioctl client open alice --linger --pages 64 >"$WORK/log"
 path=$(dmioctl export create alice/vol "$a:0+16MiB" "$b:0+16MiB")
 
 # --- fio and kill -9
@@ -87,6 +87,7 @@ fallocate --punch-hole --offset 0 --length 1M "$path"
 counters >"$WORK/before"
 expect_eq "all kinds are there" "$(jq -r '[.. | .operation? // empty] | unique | join(" ")' "$WORK/before")" \
     "copy flush read write write_zeroes"
+expect "and somebody has waited for pages" jq -e '.clients[0].client.waits > 0' "$WORK/before"
 
 # --- restarts
 kill_now
@@ -154,6 +155,7 @@ for at in 0 12 72 4096 "$blocks" $((blocks + 4)) $((blocks + 32)) $((blocks + 36
 done
 expect "stops" stop_supervised
 
+# shellcheck disable=SC2016 # lines of sed
 for damage in 's/"clients"/"cleints"/' 's/[0-9]/x/' '$d' '1,$d'; do
     cp "$STATE/counters.json" "$WORK/counters.json"
     sed -i "$damage" "$STATE/counters.json"
