@@ -13,7 +13,7 @@
 #define DMIO_VERSION "0.1.0-other"
 
 #define SLOT_REQUEST 288
-#define MEMORY_QUEUES 80
+#define MEMORY_QUEUES 48
 #define MEMORY_SLOTS 8192
 #define MEMORY_HANDLES (UINT32_C(1) << 19)
 #define MEMORY_FAILURES 500
