@@ -15,8 +15,8 @@
 
 #include "config.h"
 #include "control/errors.h"
-#include "control/mount-guard.h"
 #include "control/resolve.h"
+#include "mount-guard.h"
 #include "util/cleanup.h"
 
 #define OWN_MOUNT_REASON "lies in the daemon's own mount"

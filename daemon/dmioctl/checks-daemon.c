@@ -13,11 +13,11 @@
 #include <unistd.h>
 
 #include "config.h"
-#include "control/mount-guard.h"
 #include "dmioctl/doctor.h"
 #include "dmioctl/errors.h"
 #include "dmioctl/show.h"
 #include "dmioctl/systemctl.h"
+#include "mount-guard.h"
 #include "util/cleanup.h"
 
 /* What lasts is small, but must fit. */

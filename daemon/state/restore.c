@@ -9,10 +9,10 @@
 #include <sys/sysmacros.h>
 
 #include "config.h"
-#include "control/mount-guard.h"
 #include "log.h"
 #include "model/client.h"
 #include "model/export.h"
+#include "mount-guard.h"
 #include "state/opening.h"
 #include "state/restore.h"
 #include "util/cleanup.h"

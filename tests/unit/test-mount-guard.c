@@ -2,7 +2,7 @@
 
 /*
  * Paths that are walked by hand lead where the kernel's own walk leads, except into one file
- * system (daemon/control/mount-guard.h).
+ * system (daemon/mount-guard.h).
  */
 
 #include <errno.h>
@@ -19,7 +19,7 @@
 
 #include <cmocka.h>
 
-#include "control/mount-guard.h"
+#include "mount-guard.h"
 #include "util/cleanup.h"
 
 #define NOWHERE ((dev_t)-1)

@@ -10,7 +10,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "control/mount-guard.h"
+#include "mount-guard.h"
 #include "util/cleanup.h"
 
 /* As many as the kernel follows. */
