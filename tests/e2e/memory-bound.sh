@@ -30,7 +30,7 @@ waits() {
     ctl_ok ListClients | jq --arg name "$1" '.clients[] | select(.name == $name).waits'
 }
 is_beyond() { [ "$(waits greedy)" -gt 100 ]; }
-wait_for 20 is_beyond
+wait_for 60 is_beyond
 expect "another client's I/O goes on" dd if=/dev/urandom of="$MOUNT/modest/vol" bs=64k count=32 oflag=direct \
     conv=notrunc status=none
 expect_not "and that was while the writers wrote" process_is_gone "$greedy"

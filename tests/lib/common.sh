@@ -39,6 +39,8 @@ DMIOD_PID=
 REPORTS=$WORK/reports
 mkdir -m 1777 "$REPORTS"
 export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$REPORTS/address
+# Where two are in one program, the one that starts last decides where both report.
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}log_path=$REPORTS/undefined
 export TSAN_OPTIONS=${TSAN_OPTIONS:+$TSAN_OPTIONS:}log_path=$REPORTS/thread
 SANITIZER_LINE='(ERROR|WARNING): .*Sanitizer|runtime error:'
 
@@ -191,8 +193,8 @@ on_failure() {
     fi
 }
 
-# Shows what a sanitizer has to say, and fails if that is nothing. That of undefined behaviour knows only
-# the standard error.
+# Shows what a sanitizer has to say, and fails if that is nothing. That of undefined behaviour may know
+# the standard error only.
 sanitizer_complains() {
     local file found=1
     for file in "$REPORTS"/*; do
