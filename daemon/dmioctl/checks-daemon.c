@@ -212,9 +212,9 @@ void check_mount(const struct doctor *doctor, struct finding *finding)
                 finding_set(
                         finding, VERDICT_FAIL,
                         words("the daemon serves %s, but nothing is mounted there from here", path),
-                        words("look for settings of dmiod.service that give it a view of its own, "
-                              "and "
-                              "restart it"));
+                        words("somebody has unmounted it, or settings of dmiod.service give it a "
+                              "view of "
+                              "its own: correct these, and restart it"));
         else if (type && strncmp(type, "fuse", 4) != 0)
                 finding_set(finding, VERDICT_FAIL, words("%s on %s is in the way", type, path),
                             words("umount %s", path));

@@ -34,7 +34,9 @@ static int replace_file(const char *folder, const char *unit, const char *what, 
         if (!path || !temporary)
                 return log_error_errno(-ENOMEM, "Cannot name a file: %m");
 
-        (void)mkdir(folder, 0755);
+        /* For everybody to pass, whatever the umask is: the socket is there, too. */
+        if (mkdir(folder, 0755) == 0)
+                (void)chmod(folder, 0755);
         file = fopen(temporary, "we");
         r = file ? 0 : -errno;
         if (file && fwrite(data, size, 1, file) != 1)

@@ -35,6 +35,10 @@
 /* How often it is looked whether one that nobody can serve makes the question wait. */
 #define PROBE_INTERVAL_MS 2
 
+/* A process that was killed has its descriptors until the kernel is done with the last of its
+ * threads. */
+#define UNSERVED_TRIES 20
+
 /* Killed daemons may have left several mounts, one on top of the other. */
 #define DEAD_MOUNTS_MAX 64
 
@@ -195,6 +199,8 @@ int mount_point_look_patiently(const char *path)
 
 static int detach_dead(const char *path, bool user)
 {
+        unsigned int unserved = 0;
+
         for (int i = 0; i < DEAD_MOUNTS_MAX; i++) {
                 int r;
 
@@ -208,6 +214,8 @@ static int detach_dead(const char *path, bool user)
                         log_error("Another daemon serves %s", path);
                         return -EBUSY;
                 case MOUNT_POINT_UNSERVED:
+                        if (++unserved < UNSERVED_TRIES)
+                                continue;
                         log_error("%s is mounted, and somebody who does not answer keeps it; "
                                   "unmount it first (umount -l %s)",
                                   path, path);

@@ -138,6 +138,10 @@ int folder_open(struct folder *folder, const char *path)
                 goto fail;
         folder->lock_fd =
                 openat(folder->fd, FOLDER_LOCK, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        /* What is there can be read, even if nothing can be written. */
+        if (folder->lock_fd < 0 && errno == EROFS)
+                folder->lock_fd =
+                        openat(folder->fd, FOLDER_LOCK, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
         if (folder->lock_fd < 0)
                 goto fail;
         if (lock(folder->lock_fd) < 0)

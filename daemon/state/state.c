@@ -16,9 +16,14 @@
 #include "state/saved.h"
 #include "state/state.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/macros.h"
 
 #define BOOT_ID_SIZE 37
+
+/* Starts are further apart than the first; the second is so many of them. */
+#define EPOCH_USEC UINT64_C(100000)
+#define EPOCH_AHEAD UINT64_C(65536)
 
 struct state {
         struct keeper keeper;
@@ -28,6 +33,7 @@ struct state {
         struct state_counters counters;
         char boot[BOOT_ID_SIZE];
         uint64_t epoch;
+        bool is_behind; /* the file, at the start: nothing could be written */
 };
 
 static void json_decrefp_(json_t **object)
@@ -153,7 +159,22 @@ static bool state_open(struct state *state, const char *path)
         return r == 0;
 }
 
-/* As it was, in the next epoch. Returns 0, or a negative errno after saying why not. */
+/*
+ * An epoch that cannot be written down may be that of a later start as well: it would be read that
+ * there is still the one before. So those have one according to the time, which the next start does
+ * not hit, and which is not so far ahead that they would run out.
+ */
+static uint64_t unwritten_epoch(const struct saved *saved)
+{
+        uint64_t ahead = 1 + now_usec() / EPOCH_USEC % EPOCH_AHEAD;
+
+        return MIN((uint64_t)saved->epoch + ahead, (uint64_t)SAVED_EPOCH_MAX);
+}
+
+/*
+ * As it was, in the next epoch. Where nothing can be written, clients that are there come back all
+ * the same: others may have their files open. Returns 0, or a negative errno after saying why not.
+ */
 static int state_raise_epoch(struct state *state, json_t *content, const struct saved *saved)
 {
         int r;
@@ -164,10 +185,20 @@ static int state_raise_epoch(struct state *state, json_t *content, const struct 
         state->epoch = (uint64_t)saved->epoch + 1;
         r = json_object_set_new(content, "epoch", json_integer((json_int_t)state->epoch));
         r = r < 0 ? -ENOMEM : state_write(&state->keeper, content);
+        if (r < 0 && saved->clients.n > 0) {
+                log_warning_errno(r,
+                                  "Cannot write to the state folder %s (%m): what it holds comes "
+                                  "back, and until it can be written nothing can be changed of "
+                                  "that and no client can linger",
+                                  state->folder.path);
+                state->is_behind = true;
+                state->epoch = unwritten_epoch(saved);
+                r = json_object_set_new(content, "epoch", json_integer((json_int_t)state->epoch));
+                return r < 0 ? -ENOMEM : 0;
+        }
         if (r < 0)
                 log_warning_errno(r,
-                                  "Cannot write to the state folder %s (%m): no client can linger, "
-                                  "and none of earlier ones comes back",
+                                  "Cannot write to the state folder %s (%m): no client can linger",
                                   state->folder.path);
         return r;
 }
@@ -208,7 +239,10 @@ static int state_restore(struct state *state, const json_t *content, const struc
         if (r < 0)
                 return r;
         state_counters_restore(&state->counters, &state->folder, state->epoch);
-        return state_update(state, content);
+        r = state_update(state, content);
+        if (r == 0 && state->is_behind)
+                commit_later(model);
+        return r;
 }
 
 int state_new(struct model *model, struct descriptor_store *store, sd_event *event,

@@ -110,14 +110,41 @@ ok "room again"
 kill_dmiod
 dd if=/dev/zero of="$WORK/small/filler" bs=4k status=none 2>/dev/null || true
 restart_dmiod
-expect "without room at the start it goes on without" grep -q "Cannot write to the state folder" "$WORK/dmiod.log"
-expect_eq "and without the clients" "$(clients)" '[]'
+expect "without room at the start it says so" grep -q "Cannot write to the state folder" "$WORK/dmiod.log"
+expect_eq "and the clients are back" "$(clients)" '[["alice",8],["bob",4]]'
 expect_refused "nobody can linger" StateError OpenClient '{"name":"carl","pages":4,"linger":true}'
+expect_refused "nor end what lasts" StateError CloseClient '{"name":"bob"}'
 expect_eq "others can" "$(ctl OpenClient '{"name":"brief","pages":1}' | jq -r .parameters.client.name)" brief
-expect "stop" stop_dmiod
-rm "$WORK/small/filler"
+first=$(stat -c %i "$MOUNT/alice")
+kill_dmiod
+sleep 0.1 # it is the time that tells starts apart which nothing is written of
 restart_dmiod
-expect_eq "they were not lost" "$(clients)" '[["alice",8],["bob",4]]'
+expect_eq "nor are they lost by another start" "$(clients) $(stat -c %i "$MOUNT/alice")" "[[\"alice\",8],[\"bob\",4]] $first"
+: >"$WORK/before"
+rm "$WORK/small/filler"
+written_again() {
+    [ "$STATE/state.json" -nt "$WORK/before" ]
+}
+wait_for 20 written_again
+ok "room again: it is found without anybody asking"
+open_client dora 4
+kill_dmiod
+restart_dmiod
+expect_eq "and all lasts" "$(clients)" '[["alice",8],["bob",4],["dora",4]]'
+expect "one goes" ctl_ok CloseClient '{"name":"dora"}'
+expect "stop" stop_dmiod
+
+# --- one that is read-only
+mount -o remount,ro "$WORK/small"
+restart_dmiod
+expect_eq "a read-only folder: the clients are back" "$(clients)" '[["alice",8],["bob",4]]'
+expect_refused "a read-only folder: nobody can linger" StateError OpenClient '{"name":"carl","pages":4,"linger":true}'
+: >"$WORK/before"
+mount -o remount,rw "$WORK/small"
+wait_for 20 written_again
+ok "a read-only folder: until it can be written"
+kill_dmiod
+restart_dmiod
 
 # --- two daemons
 "$DMIOD" --config="$WORK/dmiod.conf" --mount="$WORK/mnt2" --control="$WORK/control2" --state="$STATE" \

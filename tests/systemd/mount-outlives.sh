@@ -83,6 +83,15 @@ inside kill -9 "$pid"
 wait_for 20 is_served_by_another
 stays "SIGKILL after daemon-reexec"
 
+pid=$(property MainPID)
+inside rm -r /run/dmiod
+inside kill -9 "$pid"
+wait_for 20 is_served_by_another
+stays "what was written down is removed"
+expect_eq "and is written down again, in a folder that everybody passes" "$(record) $(inside stat -c %a /run/dmiod)" \
+    "$MOUNT_INSIDE 755"
+inside systemctl restart dmiod.socket
+
 : >"$SHARED/fail"
 expect_not "a daemon that cannot start" service restart
 rm "$SHARED/fail"
