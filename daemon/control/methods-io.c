@@ -223,8 +223,8 @@ static void io_count(const struct io *io, unsigned long bits)
         for (unsigned int i = 0; i < io->devices.n; i++)
                 if (ops[io->op].counts && !(bits >> i & 1))
                         sectors += io->devices.entries[i].count;
-        counters_add(&io->client->call_counters[ops[io->op].operation], now_usec() - io->begun_usec,
-                     sectors << DMIO_SECTOR_SHIFT, bits != 0);
+        client_count(io->client, &io->client->counters->calls[ops[io->op].operation],
+                     now_usec() - io->begun_usec, sectors << DMIO_SECTOR_SHIFT, bits != 0);
 }
 
 static void io_complete(unsigned long bits, void *context)

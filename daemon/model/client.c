@@ -19,12 +19,15 @@
 
 #include "log.h"
 #include "model/client.h"
+#include "model/commit.h"
+#include "model/counters-file.h"
 #include "model/event.h"
 #include "model/export.h"
 #include "model/job.h"
 #include "model/quota.h"
 #include "model/request.h"
 #include "util/cleanup.h"
+#include "util/fnv.h"
 
 /* Pages are given back a moment after the operation that held them has ended. */
 #define DESTROY_RETRIES 2000
@@ -51,6 +54,23 @@ static int charge(struct model *model, uid_t uid, enum quota quota, uint64_t n,
         return MODEL_E_LIMIT;
 }
 
+/* Those that it had in another process, if it was there. */
+static int get_counters(struct client *client)
+{
+        const struct counters_key key = {
+                .node = client->node.id,
+                .check = fnv(FNV_START, client->name, strlen(client->name)),
+        };
+        bool lasts = client->linger && model_can_last(client->model);
+        int r;
+
+        r = counters_file_get_client(lasts ? client->model->counters : NULL, &key,
+                                     &client->counters, &client->counters_block);
+        if (r == 0)
+                client->waits_before = atomic_load(&client->counters->waits);
+        return r;
+}
+
 static int client_enter(struct client *client)
 {
         struct model *model = client->model;
@@ -64,6 +84,9 @@ static int client_enter(struct client *client)
                         model_remove_node(model, &client->node);
         }
         if (r == 0) {
+                if (client->counters_block >= 0)
+                        counters_file_enter(model->counters, (uint32_t)client->counters_block,
+                                            client->node.id);
                 list_append(&model->clients, &client->link);
                 model->n_clients++;
         }
@@ -71,9 +94,20 @@ static int client_enter(struct client *client)
         return r;
 }
 
+static void drop_counters(struct client *client)
+{
+        if (!client->counters)
+                return;
+        if (client->counters_block < 0)
+                free(client->counters);
+        else if (!model_is_taken_apart(client->model))
+                counters_file_put(client->model->counters, (uint32_t)client->counters_block);
+}
+
 static struct client *client_free(struct client *client)
 {
         jobs_forget(client);
+        drop_counters(client);
         free(client->name);
         free(client);
         return NULL;
@@ -166,6 +200,9 @@ static int client_make(struct model *model, const char *name, const struct peer 
         client->node.id = node;
         client->status_node.id = status_node;
 
+        r = get_counters(client);
+        if (r < 0)
+                goto free_client;
         r = reserve(client, pages, refusal);
         if (r != 0)
                 goto free_client;
@@ -341,6 +378,38 @@ int client_put(struct client *client, uint64_t pages)
         }
         event_pages(client, before);
         return r;
+}
+
+void client_count(struct client *client, struct counters *set, uint64_t usec, uint64_t bytes,
+                  bool failed)
+{
+        struct counters_file *file = client->model->counters;
+
+        if (client->counters_block < 0)
+                counters_add(set, usec, bytes, failed);
+        else
+                counters_file_add(file, counters_file_journal(file, COUNTERS_MAIN_LANE), set, usec,
+                                  bytes, failed, NULL);
+}
+
+/* Whoever has been told of it will not be told of less, by another process either. */
+uint64_t client_waits(const struct client *client, const struct dm_io_client_stats *stats)
+{
+        _Atomic(uint64_t) *told = &client->counters->waits;
+        uint64_t waits = client->waits_before + stats->waits;
+        uint64_t before = atomic_load(told);
+
+        while (before < waits && !atomic_compare_exchange_weak(told, &before, waits))
+                ;
+        return before > waits ? before : waits;
+}
+
+void client_raise_waits(struct client *client, uint64_t waits)
+{
+        if (waits <= client->waits_before)
+                return;
+        client->waits_before = waits;
+        atomic_store(&client->counters->waits, waits);
 }
 
 struct export *client_find_export(struct client *client, const char *name)

@@ -63,10 +63,9 @@ struct client {
         struct list requests;    /* struct request.link (request.h); main loop */
         struct list waits;       /* struct request_wait.link; main loop */
 
-        /* What has ended; main loop. */
-        struct counters removed_counters[_OPERATION_EXPORT_MAX]; /* of exports that are no more */
-        struct counters call_counters[_OPERATION_IO_MAX];        /* of Io and SubmitIo */
-        struct counters job_counters[2];                         /* by enum job_kind (job.h) */
+        struct client_counters *counters;
+        int counters_block; /* of model.counters, where they lie; -1: they end with the process */
+        uint64_t waits_before; /* for pages, in earlier processes */
 
         struct node node;        /* the directory */
         struct node status_node; /* its .status */
@@ -120,6 +119,16 @@ int client_put(struct client *client, uint64_t pages);
 
 /* A close may be able to go on: for export.c, when an export has drained. */
 void client_continue_close(struct client *client);
+
+/* What the client has done has ended, in one of its own sets. Main loop. */
+void client_count(struct client *client, struct counters *set, uint64_t usec, uint64_t bytes,
+                  bool failed);
+
+/* How often it has waited for pages. Any thread, under the lock or on the main loop. */
+uint64_t client_waits(const struct client *client, const struct dm_io_client_stats *stats);
+
+/* There were so many in earlier processes, if not more. Before anybody can ask. */
+void client_raise_waits(struct client *client, uint64_t waits);
 
 /* The export of that name or NULL. */
 struct export *client_find_export(struct client *client, const char *name);

@@ -170,6 +170,7 @@ void commit_last(struct model *model, struct commit *commit)
 {
         struct keeper *keeper = model->keeper;
 
+        keeper->last = true;
         keeper_enter(keeper, commit);
         keeper->closed = true;
 }
@@ -178,4 +179,9 @@ void commit_freeze(struct model *model)
 {
         if (model->keeper)
                 model->keeper->closed = model->keeper->frozen = true;
+}
+
+bool model_is_taken_apart(const struct model *model)
+{
+        return model->restoring || (model->keeper && model->keeper->frozen);
 }

@@ -49,6 +49,7 @@ struct keeper {
         struct worker_job job;
         bool writing;
         bool closed;      /* commits are done at once */
+        bool last;        /* what is written from now on is the last */
         bool frozen;      /* the model is being taken apart: nothing is written */
         uint64_t number;  /* of the latest commit */
         uint64_t covered; /* by the write in progress */
@@ -88,3 +89,7 @@ void commit_last(struct model *model, struct commit *commit);
 
 /* What happens to the model from now on is its taking apart, and no write must see it. */
 void commit_freeze(struct model *model);
+
+/* What is freed now goes from the process, and not from what lasts: its taking apart, or a start
+ * that has failed. */
+bool model_is_taken_apart(const struct model *model);

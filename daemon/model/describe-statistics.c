@@ -18,15 +18,16 @@ static void json_decrefp_(json_t **object)
 
 #define JSON DMIO_CLEANUP(json_decrefp_) json_t
 
-static const char *const operation_names[_OPERATION_IO_MAX] = {
+const char *const counted_operations[_OPERATION_IO_MAX + 1] = {
         [OPERATION_READ] = "read",       [OPERATION_WRITE] = "write",
         [OPERATION_FLUSH] = "flush",     [OPERATION_WRITE_ZEROES] = "write_zeroes",
         [OPERATION_DISCARD] = "discard",
 };
 
-static const char *const job_names[] = {
+const char *const counted_jobs[] = {
         [JOB_COPY] = "copy",
         [JOB_ZERO] = "zero",
+        NULL,
 };
 
 static json_t *integer(uint64_t value)
@@ -90,7 +91,7 @@ static json_t *describe_row(const struct export *export, unsigned int row)
         struct counters sums[_OPERATION_EXPORT_MAX] = {};
 
         fold_row(sums, export, row);
-        return describe_all(sums, operation_names, ARRAY_SIZE(sums));
+        return describe_all(sums, counted_operations, ARRAY_SIZE(sums));
 }
 
 static json_t *describe_export_statistics(const struct export *export)
@@ -113,19 +114,19 @@ static json_t *describe_client_statistics(const struct client *client)
         const struct export *export;
 
         for (unsigned int i = 0; i < ARRAY_SIZE(sums); i++)
-                counters_fold(&sums[i], &client->removed_counters[i]);
+                counters_fold(&sums[i], &client->counters->removed[i]);
         list_for_each (export, &client->exports, link)
                 fold_row(sums, export, ROW_EXPORT);
         list_for_each (export, &client->draining, link)
                 fold_row(sums, export, ROW_EXPORT);
 
-        return json_pack(
-                "{so so so so}", "client", describe_client(client), "exports",
-                describe_all(sums, operation_names, ARRAY_SIZE(sums)), "calls",
-                describe_all(client->call_counters, operation_names,
-                             ARRAY_SIZE(client->call_counters)),
-                "jobs",
-                describe_all(client->job_counters, job_names, ARRAY_SIZE(client->job_counters)));
+        return json_pack("{so so so so}", "client", describe_client(client), "exports",
+                         describe_all(sums, counted_operations, ARRAY_SIZE(sums)), "calls",
+                         describe_all(client->counters->calls, counted_operations,
+                                      ARRAY_SIZE(client->counters->calls)),
+                         "jobs",
+                         describe_all(client->counters->jobs, counted_jobs,
+                                      ARRAY_SIZE(client->counters->jobs)));
 }
 
 static int append_client(json_t *clients, json_t *exports, const struct client *client)
@@ -152,4 +153,52 @@ json_t *describe_statistics(struct model *model, const struct client *only, cons
                         return NULL;
         return json_pack("{so so sO sO}", "uptime_us", integer(now_usec() - model->start_usec),
                          "pool", describe_pool(model), "clients", clients, "exports", exports);
+}
+
+/* --- what of it outlasts the daemon */
+
+static json_t *describe_lasting_export(const struct export *export)
+{
+        JSON *legs = json_array();
+
+        for (unsigned int i = 0; i < export->n_legs; i++)
+                if (json_array_append_new(legs, json_pack("{so}", "operations",
+                                                          describe_row(export, ROW_LEG(i)))) < 0)
+                        return NULL;
+        return json_pack("{so so sO}", "node", integer(export->node.id), "operations",
+                         describe_row(export, ROW_EXPORT), "legs", legs);
+}
+
+static json_t *describe_lasting_client(const struct client *client)
+{
+        const struct client_counters *counters = client->counters;
+        struct dm_io_client_stats stats = {};
+        const struct export *export;
+        JSON *exports = json_array();
+
+        list_for_each (export, &client->exports, link)
+                if (json_array_append_new(exports, describe_lasting_export(export)) < 0)
+                        return NULL;
+        if (client->io)
+                dm_io_client_stats(client->io, &stats);
+        return json_pack(
+                "{so so so so so sO}", "node", integer(client->node.id), "waits",
+                integer(client_waits(client, &stats)), "removed",
+                describe_all(counters->removed, counted_operations, ARRAY_SIZE(counters->removed)),
+                "calls",
+                describe_all(counters->calls, counted_operations, ARRAY_SIZE(counters->calls)),
+                "jobs", describe_all(counters->jobs, counted_jobs, ARRAY_SIZE(counters->jobs)),
+                "exports", exports);
+}
+
+json_t *describe_lasting_counters(const struct model *model)
+{
+        JSON *clients = json_array();
+        const struct client *client;
+
+        list_for_each (client, &model->clients, link)
+                if (client->linger &&
+                    json_array_append_new(clients, describe_lasting_client(client)) < 0)
+                        return NULL;
+        return DMIO_TAKE(clients);
 }

@@ -68,18 +68,18 @@ json_t *describe_client(const struct client *client)
         return json_pack("{ss so so sb sO so so}", "name", client->name, "uid",
                          integer(client->uid), "pages", integer(client->pages), "linger",
                          (int)client->linger, "exports", exports, "in_flight_pages",
-                         integer(stats.in_use), "waits", integer(stats.waits));
+                         integer(stats.in_use), "waits", integer(client_waits(client, &stats)));
 }
 
 json_t *describe_leg(const struct leg *leg)
 {
-        int error = atomic_load(&leg->last_error);
+        int error = atomic_load(&leg->errors->last);
         JSON *object = NULL;
 
         object = json_pack("{s{ss so so} ss so}", "region", "device", leg->spec.device, "sector",
                            integer(leg->spec.sector), "count", integer(leg->spec.count), "state",
                            leg_state_name(atomic_load(&leg->state)), "errors",
-                           integer(atomic_load(&leg->errors)));
+                           integer(atomic_load(&leg->errors->count)));
         if (error > 0 &&
             json_object_set_new(object, "last_error", json_string(errno_name(error))) < 0)
                 return NULL;

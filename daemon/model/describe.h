@@ -24,6 +24,13 @@ json_t *describe_daemon(struct model *model, const struct peer *peer);
 json_t *describe_statistics(struct model *model, const struct client *only,
                             const struct peer *peer);
 
+/* Names of the operations that are counted, and of jobs; NULL ends them. */
+extern const char *const counted_operations[];
+extern const char *const counted_jobs[];
+
+/* The counters that outlast the daemon: an array (state/saved-counters.h). Main loop. */
+json_t *describe_lasting_counters(const struct model *model);
+
 /* The contents of the .status files: indented JSON with a newline at the end; free() it. */
 char *describe_status_file(struct model *model, const struct node *node, const struct peer *peer);
 

@@ -19,17 +19,33 @@
 #include <time.h>
 
 #include "log.h"
+#include "model/counters-file.h"
 #include "model/event.h"
 #include "model/export.h"
 #include "model/fault.h"
 #include "model/quota.h"
 #include "model/region-table.h"
 #include "util/cleanup.h"
+#include "util/fnv.h"
 #include "util/macros.h"
 
 #define OPEN_CLOSED (1u << 31)
 
 static void export_drained(struct dmio_task *task);
+
+/* What has been counted is the client's, unless the export is only taken apart. */
+static void give_counters(struct export *export)
+{
+        struct export_counters *counters = &export->counters;
+
+        if (model_is_taken_apart(export->model))
+                return;
+        client_counters_take(export->owner->counters, counters, export->node.id);
+        if (counters->file)
+                counters_file_put(counters->file, counters->block);
+        client_counters_took(export->owner->counters);
+        export_counters_deinit(counters);
+}
 
 static struct export *export_free(struct export *export)
 {
@@ -38,6 +54,8 @@ static struct export *export_free(struct export *export)
 
         range_lock_deinit(&export->ranges);
         record_deinit(&export->record);
+        if (export->counters.file && !model_is_taken_apart(export->model))
+                counters_file_put(export->counters.file, export->counters.block);
         export_counters_deinit(&export->counters);
         for (unsigned int i = 0; export->legs_are_ours && i < export->n_legs; i++)
                 free(export->legs[i].spec.device);
@@ -157,8 +175,29 @@ int export_name_path(struct export *export)
         return 0;
 }
 
+/* Those that it had in another process, if it was there. */
+static int get_counters(struct export *export)
+{
+        struct client *client = export->client;
+        const uint64_t sum = fnv(FNV_START, client->name, strlen(client->name) + 1);
+        const struct counters_key key = {
+                .node = export->node.id,
+                .client = client->node.id,
+                .check = fnv(sum, export->name, strlen(export->name)),
+        };
+        int r;
+
+        /* If the client's have found no room its own cannot be given to them. */
+        r = counters_file_get_export(client->counters_block < 0 ? NULL : export->model->counters,
+                                     &key, export->model->n_lanes, export->n_legs,
+                                     &export->counters);
+        for (unsigned int i = 0; r == 0 && i < export->n_legs; i++)
+                export->legs[i].errors = &export->counters.leg_errors[i];
+        return r;
+}
+
 static int export_allocate(struct client *client, const char *name, unsigned int n_legs,
-                           struct export **ret)
+                           node_id_t node, struct export **ret)
 {
         DMIO_CLEANUP(export_freep) struct export *export = NULL;
         struct timespec now;
@@ -179,6 +218,7 @@ static int export_allocate(struct client *client, const char *name, unsigned int
         export->gid = client->gid;
         export->io = client->io;
         export->node.type = NODE_TYPE_EXPORT;
+        export->node.id = node;
         export->node.client = client;
         export->node.export = export;
         export->drained_task.fn = export_drained;
@@ -187,11 +227,10 @@ static int export_allocate(struct client *client, const char *name, unsigned int
         atomic_init(&export->refs, 1);
         atomic_init(&export->in_flight, 1);
 
-        if (export_counters_init(&export->counters, client->model->n_lanes, n_legs) < 0)
-                return -ENOMEM;
         export->name = strdup(name);
         export->grants = calloc(n_legs, sizeof(*export->grants));
-        if (!export->name || !export->grants || export_name_path(export) < 0)
+        if (!export->name || !export->grants || export_name_path(export) < 0 ||
+            get_counters(export) < 0)
                 return -ENOMEM;
 
         *ret = DMIO_TAKE(export);
@@ -207,6 +246,9 @@ static int export_enter(struct export *export, const struct dmio_device_info *in
         pthread_mutex_lock(&model->lock);
         r = model_add_node(model, &export->node);
         if (r == 0) {
+                if (export->counters.file)
+                        counters_file_enter(export->counters.file, export->counters.block,
+                                            export->node.id);
                 for (unsigned int i = 0; i < export->n_legs; i++) {
                         export->grants[i] = (struct grant){
                                 .id = infos[i].id,
@@ -256,13 +298,12 @@ static int export_make(struct client *client, const char *name, struct leg_spec 
         if (r != MODEL_OK)
                 return r;
 
-        r = export_allocate(client, name, n_legs, &export);
+        r = export_allocate(client, name, n_legs, node, &export);
         if (r < 0)
                 return r;
         export->read_only = read_only;
         export->shared = shared;
         export->cache = cache;
-        export->node.id = node;
         export->sectors = legs[0].count;
         export->logical_block = logical_block;
         for (unsigned int i = 0; i < n_legs; i++) {
@@ -340,9 +381,7 @@ static void export_closed(struct worker_job *job)
         for (unsigned int i = 0; i < export->n_legs; i++)
                 list_unlink(&export->grants[i].link);
         list_unlink(&export->link);
-        for (int i = 0; i < _OPERATION_EXPORT_MAX; i++)
-                export_counters_fold(&owner->removed_counters[i], &export->counters, ROW_EXPORT,
-                                     (enum operation)i);
+        give_counters(export);
         pthread_mutex_unlock(&export->model->lock);
 
         forget_descriptors(export);

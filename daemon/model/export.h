@@ -11,7 +11,7 @@
  * still open.
  *
  * Legs: a leg that failed a write misses data, so it takes part in nothing any more for as long as
- * the export lives. state, errors and last_error are written by queue threads and read by all.
+ * the export lives. state and errors are written by queue threads and read by all.
  */
 
 #include <stdatomic.h>
@@ -74,8 +74,7 @@ struct leg {
         struct leg_spec spec;
         bool lasts_active; /* failed for want of all devices: it missed nothing, and may be back */
         _Atomic(enum leg_state) state;
-        _Atomic(uint64_t) errors;
-        _Atomic(int) last_error; /* positive errno, 0 for none */
+        struct leg_errors *errors; /* of the export's counters */
 
         /* Private: what no event has told yet (export_tell_errors()). */
         _Atomic(uint64_t) untold_errors;

@@ -156,7 +156,7 @@ static void job_closed(struct worker_job *close_job)
         struct job *job = container_of(close_job, struct job, close_job);
         struct client *client = job->client;
 
-        counters_add(&client->job_counters[job->spec.kind], now_usec() - job->start_usec,
+        client_count(client, &client->counters->jobs[job->spec.kind], now_usec() - job->start_usec,
                      job->result.done << DMIO_SECTOR_SHIFT,
                      job->result.state != DM_KCOPYD_JOB_DONE);
         quota_release(client->model, client->uid, QUOTA_JOBS, 1);

@@ -71,8 +71,8 @@ void export_leg_error(struct export *export, unsigned int leg, enum dm_io_op op,
 {
         struct leg *entry = &export->legs[leg];
 
-        atomic_store_explicit(&entry->last_error, error, memory_order_relaxed);
-        atomic_fetch_add_explicit(&entry->errors, 1, memory_order_relaxed);
+        atomic_store_explicit(&entry->errors->last, error, memory_order_relaxed);
+        atomic_fetch_add_explicit(&entry->errors->count, 1, memory_order_relaxed);
         if (fail && fail_leg(export, entry)) {
                 log_warning("Leg %u of '%s' has failed (%s, %s) and takes part in nothing any more",
                             leg, export->path, entry->spec.device, errno_name(error));

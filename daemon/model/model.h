@@ -24,6 +24,7 @@
 
 struct client;
 struct config;
+struct counters_file;
 struct export;
 struct keeper;
 struct worker;
@@ -80,6 +81,9 @@ struct model {
         bool restoring; /* what was granted before is granted again, whatever the limits are now */
         struct node root; /* the two that belong to no client */
         struct node root_status;
+
+        /* Counters that outlast the process; NULL: none do. Where it is, main loop. */
+        struct counters_file *counters;
 
         /* Main loop only. */
         struct list watchers; /* struct event_watcher.link (event.h) */

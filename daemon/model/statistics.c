@@ -44,13 +44,17 @@ uint64_t counters_count(const struct counters *counters)
 int export_counters_init(struct export_counters *counters, unsigned int n_lanes,
                          unsigned int n_legs)
 {
-        size_t n = (size_t)n_lanes * (1 + n_legs) * _OPERATION_EXPORT_MAX;
+        size_t size =
+                (size_t)n_lanes * (1 + n_legs) * _OPERATION_EXPORT_MAX * sizeof(struct counters);
+        uint8_t *first;
 
         *counters = (struct export_counters){ .n_lanes = n_lanes, .n_rows = 1 + n_legs };
-        counters->memory = calloc(1, n * sizeof(struct counters) + CACHE_LINE);
+        counters->memory = calloc(1, size + n_legs * sizeof(struct leg_errors) + CACHE_LINE);
         if (!counters->memory)
                 return -ENOMEM;
-        counters->sets = (struct counters *)round_up((uintptr_t)counters->memory, CACHE_LINE);
+        first = (uint8_t *)round_up((uintptr_t)counters->memory, CACHE_LINE);
+        counters->sets = (struct counters *)first;
+        counters->leg_errors = (struct leg_errors *)(first + size);
         return 0;
 }
 
@@ -65,4 +69,75 @@ void export_counters_fold(struct counters *sum, const struct export_counters *co
 {
         for (unsigned int lane = 0; lane < counters->n_lanes; lane++)
                 counters_fold(sum, export_counters_of(counters, lane, row, operation));
+}
+
+static void raise_value(_Atomic(uint64_t) *counter, uint64_t there, uint64_t floor)
+{
+        if (floor > there)
+                counter_add(counter, floor - there);
+}
+
+/* By what is missing in @sum, of which @counters is a part. */
+static void raise_sum(struct counters *counters, const struct counters *sum,
+                      const struct counters *floor)
+{
+        raise_value(&counters->total_usec, value(&sum->total_usec), value(&floor->total_usec));
+        raise_value(&counters->bytes, value(&sum->bytes), value(&floor->bytes));
+        raise_value(&counters->errors, value(&sum->errors), value(&floor->errors));
+        for (unsigned int i = 0; i < LATENCY_BUCKETS; i++)
+                raise_value(&counters->buckets[i], value(&sum->buckets[i]),
+                            value(&floor->buckets[i]));
+}
+
+void counters_raise(struct counters *counters, const struct counters *floor)
+{
+        raise_sum(counters, counters, floor);
+}
+
+void export_counters_raise(struct export_counters *counters, unsigned int row,
+                           enum operation operation, const struct counters *floor)
+{
+        struct counters sum = {};
+
+        if (counters->n_lanes == 0)
+                return;
+        export_counters_fold(&sum, counters, row, operation);
+        raise_sum(export_counters_of(counters, 0, row, operation), &sum, floor);
+}
+
+/* Of the same process or the next one. */
+static void counters_copy(struct counters *to, const struct counters *from)
+{
+        atomic_store_explicit(&to->total_usec, value(&from->total_usec), memory_order_relaxed);
+        atomic_store_explicit(&to->bytes, value(&from->bytes), memory_order_relaxed);
+        atomic_store_explicit(&to->errors, value(&from->errors), memory_order_relaxed);
+        for (unsigned int i = 0; i < LATENCY_BUCKETS; i++)
+                atomic_store_explicit(&to->buckets[i], value(&from->buckets[i]),
+                                      memory_order_relaxed);
+}
+
+void client_counters_take(struct client_counters *client, const struct export_counters *counters,
+                          uint64_t node)
+{
+        for (int i = 0; i < _OPERATION_EXPORT_MAX; i++) {
+                counters_copy(&client->staged[i], &client->removed[i]);
+                export_counters_fold(&client->staged[i], counters, ROW_EXPORT, (enum operation)i);
+        }
+        atomic_signal_fence(memory_order_seq_cst);
+        atomic_store_explicit(&client->staged_node, node, memory_order_release);
+        client_counters_take_staged(client);
+}
+
+void client_counters_take_staged(struct client_counters *client)
+{
+        atomic_signal_fence(memory_order_seq_cst);
+        for (int i = 0; i < _OPERATION_EXPORT_MAX; i++)
+                counters_copy(&client->removed[i], &client->staged[i]);
+        atomic_signal_fence(memory_order_seq_cst);
+}
+
+void client_counters_took(struct client_counters *client)
+{
+        atomic_signal_fence(memory_order_seq_cst);
+        atomic_store_explicit(&client->staged_node, 0, memory_order_release);
 }

@@ -17,6 +17,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct counters_file;
+
 enum operation {
         OPERATION_NONE = -1, /* not to be counted */
         OPERATION_READ,
@@ -77,13 +79,38 @@ void counters_fold(struct counters *sum, const struct counters *part);
 /* How many operations there were. */
 uint64_t counters_count(const struct counters *counters);
 
+/* Errors of a leg; any thread. */
+struct leg_errors {
+        _Atomic(uint64_t) count;
+        _Atomic(int) last; /* positive errno, 0 for none */
+};
+
+/*
+ * Of a client, in what outlasts the process if the client does (counters-file.h). Main loop.
+ *
+ * The counters of an export that goes are added to those of its client in steps between which the
+ * process may be killed: what the sums are going to be, that they are, the sums, the end of the
+ * export's own.
+ */
+struct client_counters {
+        struct counters removed[_OPERATION_EXPORT_MAX]; /* of exports that are no more */
+        struct counters calls[_OPERATION_IO_MAX];       /* of Io and SubmitIo */
+        struct counters jobs[2];                        /* by enum job_kind (job.h) */
+        struct counters staged[_OPERATION_EXPORT_MAX];  /* what removed is going to be */
+        _Atomic(uint64_t) staged_node; /* once it is, and with which export's; 0: it is not */
+        _Atomic(uint64_t) waits;       /* for pages, as far as anybody has been told of them */
+};
+
 /*
  * The sets of an export: of each queue thread (lane), of the export as a whole and of each leg
  * (row), for each of its operations.
  */
 struct export_counters {
-        void *memory;
-        struct counters *sets; /* [lane][row][operation], on cache lines of their own */
+        void *memory;               /* to be freed, if it ends with the process */
+        struct counters_file *file; /* or where it lies, if it does not (counters-file.h) */
+        uint32_t block;             /* of the file */
+        struct counters *sets;      /* [lane][row][operation], on cache lines of their own */
+        struct leg_errors *leg_errors;
         unsigned int n_lanes;
         unsigned int n_rows;
 };
@@ -92,7 +119,7 @@ struct export_counters {
 #define ROW_EXPORT 0
 #define ROW_LEG(i) (1 + (i))
 
-/* Returns 0 or -ENOMEM. @n_lanes may be 0, where there is no mount. */
+/* In memory of the process. Returns 0 or -ENOMEM. @n_lanes may be 0, where there is no mount. */
 int export_counters_init(struct export_counters *counters, unsigned int n_lanes,
                          unsigned int n_legs);
 void export_counters_deinit(struct export_counters *counters);
@@ -108,3 +135,22 @@ static inline struct counters *export_counters_of(const struct export_counters *
 /* Add up all lanes. */
 void export_counters_fold(struct counters *sum, const struct export_counters *counters,
                           unsigned int row, enum operation operation);
+
+/* Let @counters be as large as @floor, in each of its numbers. */
+void counters_raise(struct counters *counters, const struct counters *floor);
+
+/* The same for the sum of all lanes, while nobody counts. */
+void export_counters_raise(struct export_counters *counters, unsigned int row,
+                           enum operation operation, const struct counters *floor);
+
+/*
+ * Add the counters of the export @node, in which nothing will be counted any more, to those that
+ * are removed. Then its own must go, and client_counters_took() be called.
+ */
+void client_counters_take(struct client_counters *client, const struct export_counters *counters,
+                          uint64_t node);
+
+/* Go on where a process was killed after the first half of that. */
+void client_counters_take_staged(struct client_counters *client);
+
+void client_counters_took(struct client_counters *client);

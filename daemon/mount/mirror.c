@@ -66,8 +66,8 @@ static void count_legs(struct transfer *transfer, unsigned long errors)
                 uint64_t done = MAX(mirror->leg_errors[i].done_usec, mirror->asked_usec);
                 unsigned int leg = mirror->leg[mirror->sent[i]];
 
-                counters_add(transfer_counters(transfer, ROW_LEG(leg), mirror->asked),
-                             done - mirror->asked_usec, mirror->length, errors >> i & 1);
+                transfer_count_leg(transfer, leg, mirror->asked, done - mirror->asked_usec,
+                                   mirror->length, errors >> i & 1);
                 last = MAX(last, done);
         }
         transfer->now_usec = last;

@@ -11,6 +11,7 @@
 #include <dmio/dmio.h>
 
 #include "model/model.h"
+#include "mount/counted.h"
 #include "mount/handle-table.h"
 #include "mount/memory-file.h"
 #include "mount/mount-point.h"
@@ -27,6 +28,7 @@ struct mount {
         struct mount_point point;
         struct memory_file memory;
         struct orphans orphans;
+        struct counted counted;
         struct handle_table handles;
         struct dm_io_client *io; /* holds the receive windows */
         unsigned int spin_usec;

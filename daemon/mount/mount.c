@@ -213,6 +213,8 @@ static int take_over(struct mount *mount, const struct config *config)
         /* Exports may be there already, which are named by it. */
         if (r == 0)
                 r = model_set_mount(mount->model, mount->point.path);
+        if (!mount->resumed)
+                counted_none(mount);
         if (r == 0 && mount->resumed)
                 r = handle_table_restore(&mount->handles, mount->model);
         if (r < 0) {
@@ -258,6 +260,7 @@ int mount_new(struct model *model, const struct config *config, struct descripto
                 if (start_further_thread(mount, &mount->threads[i]) < 0)
                         break;
         inherit_drop_clones(mount);
+        counted_settled(mount);
         orphans_finish(&mount->orphans);
 
         device = mount_point_device(&mount->point, mount->threads[0].session.fd);
@@ -343,6 +346,7 @@ struct mount *mount_free(struct mount *mount)
         }
         mount->model->calls_noted = NULL;
         orphans_deinit(&mount->orphans);
+        counted_deinit(&mount->counted);
         handle_table_deinit(&mount->handles);
         memory_file_close(&mount->memory);
         for (unsigned int i = 0; i < MEMORY_QUEUES; i++)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "log.h"
+#include "model/counters-file.h"
 #include "model/export.h"
 #include "mount/copy-range.h"
 #include "mount/mount-internal.h"
@@ -178,6 +179,23 @@ static bool is_lost(const struct resume *resume, unsigned int queue, const struc
         return !is_whole(slot) || queue >= resume->mount->n_threads || fd_of(resume, queue) < 0;
 }
 
+/* The error that it gets is counted like any other. Of the time that it took nothing is known. */
+static void count_lost(struct resume *resume, const struct memory_slot *slot)
+{
+        struct mount *mount = resume->mount;
+        const struct counters_request request = { .slot = counted_slot(mount, slot),
+                                                  .unique = memory_slot_unique(slot) };
+        struct export *export;
+
+        if (slot->in.opcode != FUSE_WRITE || counted_before(mount, request.unique, slot))
+                return;
+        export = find_export(mount, slot->in.nodeid);
+        if (export)
+                export_counters_add(&export->counters, 0, ROW_EXPORT, OPERATION_WRITE, 0, 0, true,
+                                    &request);
+        export_unref(export);
+}
+
 static int take_slot(struct resume *resume, unsigned int queue, struct memory_slot *slot)
 {
         struct mount *mount = resume->mount;
@@ -214,6 +232,7 @@ static int take_slot(struct resume *resume, unsigned int queue, struct memory_sl
 
         kept = orphans_have_slot(&mount->orphans, slot);
         if (!mount->resends && is_lost(resume, queue, slot)) {
+                count_lost(resume, slot);
                 answer(resume, queue, slot, -EIO, NULL, 0);
                 resume->n_lost++;
                 if (kept)
@@ -229,8 +248,9 @@ static int take_slot(struct resume *resume, unsigned int queue, struct memory_sl
 int resume_prepare(struct mount *mount, int fd)
 {
         struct resume resume = { .mount = mount, .fd = fd };
-        int r = 0;
+        int r;
 
+        r = counted_collect(mount);
         for (unsigned int queue = 0; queue < MEMORY_QUEUES && r == 0; queue++) {
                 uint32_t used = memory_file_slots_used(&mount->memory, queue);
 

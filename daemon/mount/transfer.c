@@ -9,6 +9,7 @@
 #include <fuse3/fuse_lowlevel.h>
 
 #include "log.h"
+#include "model/counters-file.h"
 #include "model/export.h"
 #include "mount/mount-internal.h"
 #include "mount/page-list.h"
@@ -45,6 +46,8 @@ int transfer_new(struct queue_thread *thread, struct fuse_req *req, struct expor
         transfer->operation = operation;
         transfer->begun_usec = transfer->now_usec = now_usec();
         transfer->slot = req ? queue_thread_take_slot(thread) : NULL;
+        if (req && counted_before(thread->mount, transfer->unique, transfer->slot))
+                transfer->operation = OPERATION_NONE;
         transfer->chunk = NULL;
         transfer->orphan = NULL;
         transfer->account = export->io;
@@ -119,20 +122,28 @@ void transfer_unpark(struct transfer *transfer)
         queue_thread_unparked(transfer->thread);
 }
 
-struct counters *transfer_counters(const struct transfer *transfer, unsigned int row,
-                                   enum operation operation)
+void transfer_count_leg(const struct transfer *transfer, unsigned int leg, enum operation operation,
+                        uint64_t usec, uint64_t bytes, bool failed)
 {
-        return export_counters_of(&transfer->export->counters, transfer->thread->index, row,
-                                  operation);
+        export_counters_add(&transfer->export->counters, transfer->thread->index, ROW_LEG(leg),
+                            operation, usec, bytes, failed, NULL);
 }
 
-/* Once, and before the reply: whoever has that finds it counted. */
+/*
+ * Once, and before the reply: whoever has that finds it counted. And before the slot says that it
+ * is done: then it is not carried out again, and so would be counted by nobody.
+ */
 static void transfer_count(struct transfer *transfer, int error)
 {
+        struct counters_request request = { .unique = transfer->unique & ~MEMORY_UNIQUE_RESENT };
+
         if (transfer->operation == OPERATION_NONE)
                 return;
-        counters_add(transfer_counters(transfer, ROW_EXPORT, transfer->operation),
-                     transfer->now_usec - transfer->begun_usec, transfer->length, error < 0);
+        if (transfer->slot)
+                request.slot = counted_slot(transfer->thread->mount, transfer->slot);
+        export_counters_add(&transfer->export->counters, transfer->thread->index, ROW_EXPORT,
+                            transfer->operation, transfer->now_usec - transfer->begun_usec,
+                            transfer->length, error < 0, transfer->slot ? &request : NULL);
         transfer->operation = OPERATION_NONE;
 }
 

@@ -109,9 +109,9 @@ int transfer_new(struct queue_thread *thread, struct fuse_req *req, struct expor
 int transfer_new_part(struct queue_thread *thread, struct export *export, enum operation operation,
                       transfer_done_fn done, void *owner, struct transfer **ret);
 
-/* The counters of the transfer's thread: of its export (ROW_EXPORT) or of a leg (ROW_LEG). */
-struct counters *transfer_counters(const struct transfer *transfer, unsigned int row,
-                                   enum operation operation);
+/* What a leg was asked for as a part of the transfer has ended (counters_add()). */
+void transfer_count_leg(const struct transfer *transfer, unsigned int leg, enum operation operation,
+                        uint64_t usec, uint64_t bytes, bool failed);
 
 /*
  * It holds its range, and its legs are going to be changed: from here on until it is answered, or

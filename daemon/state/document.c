@@ -9,10 +9,7 @@
 
 #include "state/document.h"
 #include "util/cleanup.h"
-
-/* FNV-1a: each step is a permutation, so a byte that differs always shows in the result. */
-#define FNV_START UINT64_C(0xcbf29ce484222325)
-#define FNV_FACTOR UINT64_C(0x100000001b3)
+#include "util/fnv.h"
 
 #define CHECKSUM_SIZE 17 /* sixteen digits and a NUL */
 
@@ -26,14 +23,11 @@ static void json_decrefp_(json_t **object)
 static int checksum(const json_t *content, char ret[static CHECKSUM_SIZE])
 {
         DMIO_CLEANUP(freep) char *text = NULL;
-        uint64_t sum = FNV_START;
 
         text = json_dumps(content, JSON_COMPACT | JSON_SORT_KEYS);
         if (!text)
                 return -ENOMEM;
-        for (const char *p = text; *p; p++)
-                sum = (sum ^ (unsigned char)*p) * FNV_FACTOR;
-        (void)snprintf(ret, CHECKSUM_SIZE, "%016" PRIx64, sum);
+        (void)snprintf(ret, CHECKSUM_SIZE, "%016" PRIx64, fnv(FNV_START, text, strlen(text)));
         return 0;
 }
 

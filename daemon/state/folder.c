@@ -158,13 +158,13 @@ void folder_close(struct folder *folder)
         *folder = FOLDER_NULL;
 }
 
-int folder_read(const struct folder *folder, char **ret, size_t *ret_length)
+int folder_read(const struct folder *folder, const char *name, char **ret, size_t *ret_length)
 {
         DMIO_CLEANUP(close_fdp) int fd = -EBADF;
         DMIO_CLEANUP(freep) char *text = NULL;
         size_t length = 0;
 
-        fd = openat(folder->fd, FOLDER_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        fd = openat(folder->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
         if (fd < 0)
                 return -errno;
         for (;;) {
@@ -230,15 +230,16 @@ static int write_file(struct folder *folder, const char *text, size_t length, un
         return r;
 }
 
-int folder_write(struct folder *folder, const char *text, size_t length)
+int folder_write(struct folder *folder, const char *name, const char *text, size_t length)
 {
-        unsigned long n_write = ++folder->n_writes;
+        /* Faults are for the file that others wait for. */
+        unsigned long n_write = strcmp(name, FOLDER_FILE) == 0 ? ++folder->n_writes : 0;
         int r;
 
         r = write_file(folder, text, length, n_write);
         if (r == 0)
                 r = fault(STEP_RENAME, n_write);
-        if (r == 0 && renameat(folder->fd, FOLDER_FILE_NEW, folder->fd, FOLDER_FILE) < 0)
+        if (r == 0 && renameat(folder->fd, FOLDER_FILE_NEW, folder->fd, name) < 0)
                 r = -errno;
         if (r < 0) {
                 (void)unlinkat(folder->fd, FOLDER_FILE_NEW, 0);

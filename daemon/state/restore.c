@@ -220,12 +220,15 @@ static void settle_legs(const struct restoration *restoration, struct export *ex
                 const struct saved_leg *saved = saved_leg(restoration, i);
                 struct leg *leg = &export->legs[i];
 
-                atomic_init(&leg->errors, (uint64_t)saved->errors);
-                atomic_init(&leg->last_error, (int)saved->last_error);
+                /* Where counters outlast the process there may be more. */
+                if (atomic_load(&leg->errors->count) <= (uint64_t)saved->errors) {
+                        atomic_store(&leg->errors->count, (uint64_t)saved->errors);
+                        atomic_store(&leg->errors->last, (int)saved->last_error);
+                }
                 if (saved->state == LEG_FAILED || leg_is_active(leg))
                         continue;
                 leg->lasts_active = !works;
-                atomic_init(&leg->last_error, ENODEV);
+                atomic_store(&leg->errors->last, ENODEV);
                 if (works)
                         log_warning("Leg %u of '%s/%s' has failed: it will miss what is written", i,
                                     restoration->client->name, export->name);

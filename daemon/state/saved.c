@@ -110,16 +110,17 @@ static json_t *describe_leg(const struct leg *leg)
         char inode[24];
 
         (void)snprintf(inode, sizeof(inode), "%ju", (uintmax_t)identity->id.inode);
-        return json_pack(
-                "{ss ss ss so so so si sb so so ss so so so ss so}", "device", leg->spec.device,
-                "how", how_names[leg->spec.how], "state",
-                state_names[active ? LEG_ACTIVE : LEG_FAILED], "sector", integer(leg->spec.sector),
-                "count", integer(leg->spec.count), "errors", integer(atomic_load(&leg->errors)),
-                "last_error", atomic_load(&leg->last_error), "block", (int)identity->block, "major",
-                integer(major(identity->id.device)), "minor", integer(minor(identity->id.device)),
-                "inode", inode, "capacity", integer(identity->capacity), "born_sec",
-                integer(identity->born_sec), "born_nsec", integer(identity->born_nsec), "serial",
-                identity->serial, "kept", integer(leg->spec.kept));
+        return json_pack("{ss ss ss so so so si sb so so ss so so so ss so}", "device",
+                         leg->spec.device, "how", how_names[leg->spec.how], "state",
+                         state_names[active ? LEG_ACTIVE : LEG_FAILED], "sector",
+                         integer(leg->spec.sector), "count", integer(leg->spec.count), "errors",
+                         integer(atomic_load(&leg->errors->count)), "last_error",
+                         atomic_load(&leg->errors->last), "block", (int)identity->block, "major",
+                         integer(major(identity->id.device)), "minor",
+                         integer(minor(identity->id.device)), "inode", inode, "capacity",
+                         integer(identity->capacity), "born_sec", integer(identity->born_sec),
+                         "born_nsec", integer(identity->born_nsec), "serial", identity->serial,
+                         "kept", integer(leg->spec.kept));
 }
 
 /* What is added is NULL if there was no memory for it, and so becomes the whole. */

@@ -9,6 +9,7 @@
 #include "config.h"
 #include "log.h"
 #include "model/commit.h"
+#include "state/counters.h"
 #include "state/document.h"
 #include "state/folder.h"
 #include "state/restore.h"
@@ -24,6 +25,7 @@ struct state {
         struct model *model;
         struct descriptor_store *store;
         struct folder folder;
+        struct state_counters counters;
         char boot[BOOT_ID_SIZE];
         uint64_t epoch;
 };
@@ -37,8 +39,9 @@ static void json_decrefp_(json_t **object)
 
 static json_t *state_describe(struct keeper *keeper)
 {
-        const struct state *state = container_of(keeper, struct state, keeper);
+        struct state *state = container_of(keeper, struct state, keeper);
 
+        state_counters_describe(&state->counters, keeper->last);
         return saved_describe(state->model, state->boot, state->epoch);
 }
 
@@ -48,8 +51,9 @@ static int state_write(struct keeper *keeper, const json_t *content)
         DMIO_CLEANUP(freep) char *text = NULL;
         size_t length;
 
+        state_counters_write(&state->counters, &state->folder);
         text = document_print(content, &length);
-        return text ? folder_write(&state->folder, text, length) : -ENOMEM;
+        return text ? folder_write(&state->folder, FOLDER_FILE, text, length) : -ENOMEM;
 }
 
 static int state_keep(struct keeper *keeper, uint64_t number, int fd)
@@ -98,7 +102,7 @@ static int state_read(const struct state *state, json_t **ret_content, struct sa
         size_t length;
         int r;
 
-        r = folder_read(&state->folder, &text, &length);
+        r = folder_read(&state->folder, FOLDER_FILE, &text, &length);
         if (r == -ENOENT) {
                 content = json_pack("{ss si s[]}", "boot", "", "epoch", 1, "clients");
                 r = content ? saved_read(content, ret, &message) : -ENOMEM;
@@ -185,9 +189,14 @@ static int state_restore(struct state *state, const json_t *content, const struc
         model->next_node = (node_id_t)state->epoch << SAVED_EPOCH_SHIFT;
         state->keeper.next_descriptor = state->epoch << SAVED_EPOCH_SHIFT;
 
-        r = restore(model, state->store, saved,
-                    strcmp(saved->boot, state->boot) == 0 && saved->boot[0]);
-        return r < 0 ? r : state_update(state, content);
+        r = state_counters_new(&state->counters, model, state->store, event);
+        if (r == 0)
+                r = restore(model, state->store, saved,
+                            strcmp(saved->boot, state->boot) == 0 && saved->boot[0]);
+        if (r < 0)
+                return r;
+        state_counters_restore(&state->counters, &state->folder, state->epoch);
+        return state_update(state, content);
 }
 
 int state_new(struct model *model, struct descriptor_store *store, sd_event *event,
@@ -204,6 +213,7 @@ int state_new(struct model *model, struct descriptor_store *store, sd_event *eve
                 return log_error_errno(-ENOMEM, "Cannot start: %m");
         state->model = model;
         state->store = store;
+        state->counters.file.fd = -EBADF;
         read_boot_id(state->boot);
         if (!state_open(state, model->config->state)) {
                 free(state);
@@ -233,6 +243,7 @@ struct state *state_free(struct state *state)
                 keeper_deinit(&state->keeper);
                 state->model->keeper = NULL;
         }
+        state_counters_free(&state->counters);
         folder_close(&state->folder);
         free(state);
         return NULL;

@@ -66,7 +66,7 @@ static int teardown(void **state)
 
 static int write_text(struct fixture *f, const char *text)
 {
-        return folder_write(&f->folder, text, strlen(text));
+        return folder_write(&f->folder, FOLDER_FILE, text, strlen(text));
 }
 
 static void assert_text(struct fixture *f, const char *wanted)
@@ -74,7 +74,7 @@ static void assert_text(struct fixture *f, const char *wanted)
         char *text = NULL;
         size_t length;
 
-        assert_int_equal(folder_read(&f->folder, &text, &length), 0);
+        assert_int_equal(folder_read(&f->folder, FOLDER_FILE, &text, &length), 0);
         assert_string_equal(text, wanted);
         assert_int_equal(length, strlen(wanted));
         free(text);
@@ -95,7 +95,7 @@ static void a_file_is_replaced(void **state)
         size_t length;
         struct stat st;
 
-        assert_int_equal(folder_read(&f->folder, &text, &length), -ENOENT);
+        assert_int_equal(folder_read(&f->folder, FOLDER_FILE, &text, &length), -ENOENT);
         assert_int_equal(write_text(f, OLD), 0);
         assert_text(f, OLD);
         assert_int_equal(write_text(f, NEW), 0);
@@ -146,7 +146,7 @@ static void folders_above_are_made(void **state)
 
         (void)snprintf(path, sizeof(path), "%s/some/where/", f->above);
         assert_int_equal(folder_open(&folder, path), 0);
-        assert_int_equal(folder_write(&folder, NEW, strlen(NEW)), 0);
+        assert_int_equal(folder_write(&folder, FOLDER_FILE, NEW, strlen(NEW)), 0);
         folder_close(&folder);
 }
 
