@@ -40,6 +40,7 @@ struct top {
         struct control *control; /* NULL while there is none */
         json_t *before;          /* parameters of Statistics; NULL: none yet */
         json_t *now;
+        uint64_t now_usec; /* when it came */
         uint64_t interval_usec;
         int signals;
         bool on_screen;
@@ -148,7 +149,21 @@ static int wait_for(struct top *top, int fd, uint64_t end)
 
 /* --- samples */
 
-static int sample_receive(struct top *top)
+/*
+ * A new one, that was asked for at @asked. Counters outlast a daemon, its uptime does not: one that
+ * was not yet there when the sample before came has counted in a time that is not known.
+ */
+static void sample_came(struct top *top, json_t *parameters, uint64_t asked)
+{
+        top->now = parameters;
+        if (top->before && show_integer(parameters, "uptime_us") < asked - top->now_usec) {
+                json_decref(top->before);
+                top->before = NULL;
+        }
+        top->now_usec = now_usec();
+}
+
+static int sample_receive(struct top *top, uint64_t asked)
 {
         json_t *parameters;
         json_t *reply;
@@ -164,7 +179,7 @@ static int sample_receive(struct top *top)
         if (json_object_get(reply, "error") || !parameters)
                 r = -EBADMSG;
         else
-                top->now = json_incref(parameters);
+                sample_came(top, json_incref(parameters), asked);
         json_decref(reply);
         return r;
 }
@@ -172,6 +187,7 @@ static int sample_receive(struct top *top)
 /* The next one; a connection that fails is closed. */
 static int sample(struct top *top)
 {
+        uint64_t asked = now_usec();
         int r = 0;
 
         json_decref(top->before);
@@ -181,7 +197,7 @@ static int sample(struct top *top)
         if (r == 0)
                 r = control_send(top->control, "io.dmiod.Statistics", NULL, false, NULL, 0);
         if (r == 0)
-                r = sample_receive(top);
+                r = sample_receive(top, asked);
         if (r < 0)
                 top->control = control_free(top->control);
         return r;
@@ -253,17 +269,19 @@ static int top_run(struct top *top)
 static int top_once(struct top *top, struct request *request)
 {
         const json_t *result;
+        uint64_t asked;
         int r;
 
         for (unsigned int i = 0; i < 2; i++) {
                 if (i > 0 && wait_for(top, -1, now_usec() + top->interval_usec) != 0)
                         return STATUS_OK;
+                asked = now_usec();
                 r = request_call(request, "io.dmiod.Statistics", json_object(), &result);
                 if (r != STATUS_OK)
                         return r;
                 json_decref(top->before);
                 top->before = DMIO_TAKE(top->now);
-                top->now = json_incref((json_t *)result);
+                sample_came(top, json_incref((json_t *)result), asked);
         }
         if (request->invocation->given[OPTION_JSON])
                 return STATUS_OK;

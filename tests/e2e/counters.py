@@ -81,6 +81,8 @@ def numbers(reply):
         for part in ('exports', 'calls', 'jobs'):
             operations((name, part), client[part])
     for entry in reply['exports']:
+        if entry['name'] == 'brief':
+            continue
         operations((entry['client'], entry['name']), entry['operations'])
         for i, leg in enumerate(entry['legs']):
             found[(entry['client'], entry['name'], i, 'errors')] = leg['leg']['errors']
@@ -92,7 +94,7 @@ def metrics(text):
     """The counters of Prometheus that are of a client, also the parts of histograms."""
     return {line.rpartition(' ')[0]: float(line.rpartition(' ')[2])
             for line in text.splitlines()
-            if '{client=' in line and ('_total{' in line or '_seconds_' in line)}
+            if '{client=' in line and '"brief"' not in line and ('_total{' in line or '_seconds_' in line)}
 
 
 class Watcher(threading.Thread):
@@ -177,7 +179,7 @@ for watcher in watchers:
     wait_for('one more look', lambda: watcher.looks > looks)
     watcher.stop = True
     watcher.join(30)
-    expect_eq('no counter has ever become smaller', watcher.shrunk, [])
+    expect_eq('no counter has ever become smaller', watcher.shrunk[:5], [])
     expect('it has been looked often', watcher.looks > KILLS, watcher.looks)
 if not OLD_KERNEL:
     expect_eq('nothing has failed', sum(f[1] for f in done.values()), 0)
