@@ -9,9 +9,10 @@
  * are given to the supervisor as messages to $NOTIFY_SOCKET.
  *
  * Names that are ours: "fuse" (/dev/fuse of the mount), "fuse-N" (its clones), "state" (the memory
- * file), "counters" (model/counters-file.h), "fence-X" (the ends of pipes that processes hold as long as something of theirs is on its
- * way to devices), "dmio-dev-N" (devices that came as descriptors) and "control" (the listening
- * socket, which may also come under any other name, such as that of a socket unit).
+ * file), "counters" (model/counters-file.h), "fence-X" (the ends of pipes that processes hold as
+ * long as something of theirs is on its way to devices), "dmio-dev-N" (devices that came as
+ * descriptors) and "control" (the listening socket, which may also come under any other name, such
+ * as that of a socket unit).
  *
  * Main thread only, except that pushing and removing may be done by any thread.
  */
