@@ -154,6 +154,7 @@ for at in 0 12 72 4096 "$blocks" $((blocks + 4)) $((blocks + 32)) $((blocks + 36
 done
 expect "stops" stop_supervised
 
+# shellcheck disable=SC2016 # lines of sed
 for damage in 's/"clients"/"cleints"/' 's/[0-9]/x/' '$d' '1,$d'; do
     cp "$STATE/counters.json" "$WORK/counters.json"
     sed -i "$damage" "$STATE/counters.json"

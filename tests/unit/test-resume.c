@@ -79,6 +79,7 @@ static int setup(void **state)
         assert_int_equal(loop_new(f->event, f->queue, &f->loop), 0);
         assert_int_equal(worker_new(f->event, &f->worker), 0);
         assert_int_equal(model_init(&f->model, f->engine, f->queue, &f->config, f->worker), 0);
+        f->model.n_lanes = 1;
         assert_int_equal(client_new(&f->model, "alice", &root, 16, true, 0, &client, &refusal), 0);
         for (unsigned int i = 0; i < 2; i++)
                 legs[i] = (struct leg_spec){ .device = strdup("disk"),
@@ -393,6 +394,9 @@ static void an_old_kernel_hears_of_errors(void **state)
         assert_int_equal(memory_slot_state(begun), SLOT_ANSWERED);
         assert_true(is_closed(f, 8192, 4096));
         assert_int_equal(reading->in.unique, 6);
+        assert_int_equal(
+                export_counters_of(&f->export->counters, 0, ROW_EXPORT, OPERATION_WRITE)->errors,
+                2);
 }
 
 int main(void)
