@@ -37,7 +37,6 @@ static bool name_begins(const char *name, const char *prefix)
 static bool name_is_of_store(const char *name)
 {
         return strcmp(name, DESCRIPTOR_STORE_STATE) == 0 ||
-               strcmp(name, DESCRIPTOR_STORE_COUNTERS) == 0 ||
                strcmp(name, DESCRIPTOR_STORE_FUSE) == 0 ||
                name_begins(name, DESCRIPTOR_STORE_FUSE "-") ||
                name_begins(name, DESCRIPTOR_STORE_FENCE_PREFIX) ||

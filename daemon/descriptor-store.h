@@ -9,8 +9,8 @@
  * are given to the supervisor as messages to $NOTIFY_SOCKET.
  *
  * Names that are ours: "fuse" (/dev/fuse of the mount), "fuse-N" (its clones), "state" (the memory
- * file), "counters" (model/counters-file.h), "fence-X" (the ends of pipes that processes hold as
- * long as something of theirs is on its way to devices), "dmio-dev-N" (devices that came as
+ * file), "fuse-counters" (model/counters-file.h), "fence-X" (the ends of pipes that processes hold
+ * as long as something of theirs is on its way to devices), "dmio-dev-N" (devices that came as
  * descriptors) and "control" (the listening socket, which may also come under any other name, such
  * as that of a socket unit).
  *
@@ -23,7 +23,8 @@
 #define DESCRIPTOR_STORE_CONTROL "control"
 #define DESCRIPTOR_STORE_FUSE "fuse"
 #define DESCRIPTOR_STORE_STATE "state"
-#define DESCRIPTOR_STORE_COUNTERS "counters"
+/* It begins like one that earlier versions let pass, should one of them come next. */
+#define DESCRIPTOR_STORE_COUNTERS "fuse-counters"
 #define DESCRIPTOR_STORE_DEVICE_PREFIX "dmio-dev-"
 #define DESCRIPTOR_STORE_FENCE_PREFIX "fence-"
 
