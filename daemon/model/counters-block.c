@@ -89,7 +89,7 @@ int counters_blocks_check(struct counters_file *file, const char **ret_why)
 {
         int r = 0;
 
-        for (uint32_t i = 0; r == 0 && i < COUNTERS_BLOCKS; i++) {
+        for (uint32_t i = 0; r == 0 && i < counters_file_blocks_used(file); i++) {
                 if (atomic_load(&file->blocks[i].state) >= _BLOCK_STATE_MAX)
                         return refuse(ret_why, "a block has a state that does not exist");
                 if (in_use(&file->blocks[i]))
@@ -101,9 +101,10 @@ int counters_blocks_check(struct counters_file *file, const char **ret_why)
 static struct counters_block *find(struct counters_file *file, enum counters_block_kind kind,
                                    uint64_t node)
 {
+        const uint32_t used = counters_file_blocks_used(file);
         struct counters_block *found = NULL;
 
-        for (uint32_t i = 0; node != 0 && i < COUNTERS_BLOCKS; i++) {
+        for (uint32_t i = 0; node != 0 && i < used; i++) {
                 struct counters_block *block = &file->blocks[i];
 
                 if (in_use(block) && block->kind == (uint32_t)kind && block->node == node &&
@@ -159,7 +160,9 @@ static int clear_unused(struct counters_file *file)
 
 int counters_blocks_take_up(struct counters_file *file, const char **ret_why)
 {
-        for (uint32_t i = 0; i < COUNTERS_BLOCKS; i++) {
+        const uint32_t used = counters_file_blocks_used(file);
+
+        for (uint32_t i = 0; i < used; i++) {
                 struct counters_block *block = &file->blocks[i];
 
                 if (!in_use(block))
@@ -169,7 +172,7 @@ int counters_blocks_take_up(struct counters_file *file, const char **ret_why)
                 if (block->node == 0 || is_replaced(file, block))
                         counters_file_put(file, i);
         }
-        for (uint32_t i = 0; i < COUNTERS_BLOCKS; i++)
+        for (uint32_t i = 0; i < used; i++)
                 if (in_use(&file->blocks[i]) && file->blocks[i].kind == BLOCK_CLIENT)
                         finish_taking(file, client_of(file, &file->blocks[i]));
         return clear_unused(file);
@@ -177,19 +180,20 @@ int counters_blocks_take_up(struct counters_file *file, const char **ret_why)
 
 /* --- blocks of this process */
 
-/* The first of @n pages that nobody has; -ENOSPC. They are empty. */
+/* The first of @n pages that nobody has; -ENOSPC. They are empty. What is used stays together. */
 static int take_pages(struct counters_file *file, uint32_t n)
 {
+        uint32_t first_free = COUNTERS_PAGES;
         uint32_t run = 0;
 
-        for (uint32_t i = 0, at = file->next_page; i < COUNTERS_PAGES + n; i++, at++) {
-                if (at >= COUNTERS_PAGES)
-                        at = run = 0;
+        for (uint32_t at = file->next_page; at < COUNTERS_PAGES; at++) {
                 run = file->page_used[at] ? 0 : run + 1;
+                if (run == 1)
+                        first_free = MIN(first_free, at);
                 if (run < n)
                         continue;
                 memset(&file->page_used[at + 1 - n], 1, n);
-                file->next_page = at + 1;
+                file->next_page = first_free == at + 1 - n ? at + 1 : first_free;
                 return (int)(at + 1 - n);
         }
         return -ENOSPC;
@@ -197,14 +201,13 @@ static int take_pages(struct counters_file *file, uint32_t n)
 
 static int take_block(struct counters_file *file)
 {
-        for (uint32_t i = 0; i < COUNTERS_BLOCKS; i++) {
-                uint32_t index = (file->next_block + i) % COUNTERS_BLOCKS;
-
-                if (in_use(&file->blocks[index]))
+        for (uint32_t i = file->next_block; i < COUNTERS_BLOCKS; i++) {
+                if (i < counters_file_blocks_used(file) && in_use(&file->blocks[i]))
                         continue;
-                file->next_block = index + 1;
-                return (int)index;
+                file->next_block = i;
+                return (int)i;
         }
+        file->next_block = COUNTERS_BLOCKS;
         return -ENOSPC;
 }
 
@@ -218,6 +221,7 @@ static int make_block(struct counters_file *file, const struct counters_block *l
         if (page < 0)
                 return page;
         block = &file->blocks[index];
+        counters_file_use_block(file, (uint32_t)index);
         block->kind = like->kind;
         block->node = 0;
         block->client = like->client;
@@ -255,6 +259,8 @@ void counters_file_put(struct counters_file *file, uint32_t index)
         if (r < 0)
                 memset(memory_of(file, block), 0, (size_t)block->n_pages * COUNTERS_PAGE_SIZE);
         memset(&file->page_used[block->first_page], 0, block->n_pages);
+        file->next_page = MIN(file->next_page, block->first_page);
+        file->next_block = MIN(file->next_block, index);
 }
 
 /* Another process may have begun it; not under another name. */
@@ -368,7 +374,7 @@ int counters_file_get_client(struct counters_file *file, const struct counters_k
 
 void counters_file_settle(struct counters_file *file)
 {
-        for (uint32_t i = 0; i < COUNTERS_BLOCKS; i++) {
+        for (uint32_t i = 0; i < counters_file_blocks_used(file); i++) {
                 struct counters_block *block = &file->blocks[i];
                 const struct counters_block *owner;
                 struct export_counters counters;

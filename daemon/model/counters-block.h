@@ -36,5 +36,9 @@ int counters_blocks_check(struct counters_file *file, const char **ret_why);
 /* The journals are done: what was begun with blocks is finished, and what is free is empty. */
 int counters_blocks_take_up(struct counters_file *file, const char **ret_why);
 
+/* Blocks from there on have never been in use; and one is about to be. */
+uint32_t counters_file_blocks_used(const struct counters_file *file);
+void counters_file_use_block(struct counters_file *file, uint32_t index);
+
 /* Of pages of blocks: empty them and give their memory back. Returns 0 or a negative errno. */
 int counters_file_clear_pages(struct counters_file *file, uint32_t first, uint32_t n);

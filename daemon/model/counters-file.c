@@ -47,6 +47,7 @@ struct layout {
 struct counters_header {
         struct layout layout;
         uint64_t layout_sum;
+        _Atomic(uint32_t) blocks_used; /* those from there on have never been */
         /* Which of the two lists of carried requests is in force, plus one; 0: none. */
         _Atomic(uint32_t) carried;
         uint32_t n_carried[2];
@@ -141,6 +142,8 @@ static int check_header(const struct counters_file *file, const char **ret_why)
                 return refuse(ret_why, "the checksum of its header is wrong");
         if (memcmp(&header->layout, &our_layout, sizeof(our_layout)) != 0)
                 return -EPROTO;
+        if (atomic_load(&header->blocks_used) > COUNTERS_BLOCKS)
+                return refuse(ret_why, "it has more blocks than there can be");
         if (atomic_load(&header->carried) > 2 || header->n_carried[0] > COUNTERS_SLOTS ||
             header->n_carried[1] > COUNTERS_SLOTS)
                 return refuse(ret_why, "it has more requests than there can be");
@@ -214,6 +217,17 @@ void counters_file_close(struct counters_file *file)
         free(file->page_used);
         free(file->block_taken);
         *file = (struct counters_file)COUNTERS_FILE_NULL;
+}
+
+uint32_t counters_file_blocks_used(const struct counters_file *file)
+{
+        return atomic_load_explicit(&file->header->blocks_used, memory_order_relaxed);
+}
+
+void counters_file_use_block(struct counters_file *file, uint32_t index)
+{
+        if (index >= counters_file_blocks_used(file))
+                atomic_store(&file->header->blocks_used, index + 1);
 }
 
 static int clear(struct counters_file *file, size_t offset, size_t length)

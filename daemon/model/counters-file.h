@@ -74,7 +74,7 @@ struct counters_file {
         /* Of this process. */
         uint8_t *page_used;
         uint8_t *block_taken;
-        uint32_t next_block, next_page; /* where to look first */
+        uint32_t next_block, next_page; /* none before them is free */
         bool full_told;
 };
 
