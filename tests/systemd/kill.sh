@@ -5,7 +5,7 @@
 # nothing, and files stay open. Devices came as descriptors, which the service manager keeps as well.
 . "$(dirname "$0")/../lib/common.sh"
 . "$(dirname "$0")/../lib/systemd.sh"
-require_cmd fio python3
+require_cmd fio jq python3
 boot_systemd
 
 drop_in kill "[Unit]\nStartLimitIntervalSec=0\n"
@@ -48,5 +48,23 @@ expect "the legs are equal" cmp "$SHARED/a.img" "$SHARED/b.img"
 expect_eq "there is one mount" "$(mounts_inside)" 1
 expect_match "it says that it took it up" "$(inside journalctl -u dmiod.service -o cat --no-pager)" \
     "*Taking up the mount*"
+
+counted() {
+    inside dmioctl statistics alice --json | jq -S '.clients[].exports, .exports[].operations, .exports[].legs'
+}
+counted >"$WORK/before"
+expect "something has been counted" jq -se '.[0] | map(.count) | add > 100' "$WORK/before"
+pid=$(property MainPID)
+inside kill -9 "$pid"
+wait_for 20 is_another "$pid"
+counted >"$WORK/after"
+expect "a kill changes no counter" diff "$WORK/before" "$WORK/after"
+inside systemctl restart dmiod.service
+counted >"$WORK/after"
+expect "nor does a restart" diff "$WORK/before" "$WORK/after"
+inside systemctl stop dmiod.service
+inside systemctl start dmiod.service
+counted >"$WORK/after"
+expect "nor a stop, with which the service manager lets go what it kept" diff "$WORK/before" "$WORK/after"
 expect "it stops" inside systemctl stop dmiod.socket dmiod.service
 expect_eq "and nothing is mounted" "$(mounts_inside)" 0
