@@ -50,7 +50,7 @@ expect_match "it says that it took it up" "$(inside journalctl -u dmiod.service 
     "*Taking up the mount*"
 
 counted() {
-    inside dmioctl statistics alice --json | jq -S '.clients[].exports, .exports[].operations, .exports[].legs'
+    inside dmioctl statistics alice --json | jq -S '.clients[].exports, .exports[].operations, .exports[].legs[].operations'
 }
 counted >"$WORK/before"
 expect "something has been counted" jq -se '.[0] | map(.count) | add > 100' "$WORK/before"
