@@ -38,13 +38,14 @@ static void give_counters(struct export *export)
 {
         struct export_counters *counters = &export->counters;
 
-        if (model_is_taken_apart(export->model))
-                return;
-        client_counters_take(export->owner->counters, counters, export->node.id);
+        if (!model_is_taken_apart(export->model)) {
+                client_counters_take(export->owner->counters, counters, export->node.id);
+                if (counters->file)
+                        counters_file_put(counters->file, counters->block);
+                client_counters_took(export->owner->counters);
+        }
         if (counters->file)
-                counters_file_put(counters->file, counters->block);
-        client_counters_took(export->owner->counters);
-        export_counters_deinit(counters);
+                *counters = (struct export_counters){};
 }
 
 static struct export *export_free(struct export *export)

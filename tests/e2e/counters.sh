@@ -116,7 +116,7 @@ wait "$top" || true
 
 # --- other numbers of queue threads
 expect "stops" stop_supervised
-for other in 4 1 3; do
+for other in 4 1; do
     start_supervised --queues="$other"
     counters >"$WORK/after"
     expect "a machine that starts again, with $other threads" diff "$WORK/before" "$WORK/after"
@@ -141,7 +141,7 @@ END
 }
 blocks=$(python3 -c 'print(4096 + -(-65 * 64 // 4096) * 4096 + 3 * 8 * 64 * 16384)')
 start_supervised --queues="$queues"
-for at in 0 12 72 4096 "$blocks" $((blocks + 4)) $((blocks + 32)) $((blocks + 36)); do
+for at in 0 12 4096 $((blocks + 32)); do
     mark_log
     damage_memory "$at"
     kill_now
@@ -155,7 +155,7 @@ done
 expect "stops" stop_supervised
 
 # shellcheck disable=SC2016 # lines of sed
-for damage in 's/"clients"/"cleints"/' 's/[0-9]/x/' '$d' '1,$d'; do
+for damage in 's/"clients"/"cleints"/' '1,$d'; do
     cp "$STATE/counters.json" "$WORK/counters.json"
     sed -i "$damage" "$STATE/counters.json"
     mark_log

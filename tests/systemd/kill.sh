@@ -5,7 +5,7 @@
 # nothing, and files stay open. Devices came as descriptors, which the service manager keeps as well.
 . "$(dirname "$0")/../lib/common.sh"
 . "$(dirname "$0")/../lib/systemd.sh"
-require_cmd fio python3
+require_cmd fio jq python3
 boot_systemd
 
 inside systemctl start dmiod.socket dmiod.service
@@ -85,5 +85,23 @@ for ((i = 0; i < 12; i++)); do
 done
 expect_eq "there is one mount still" "$(mounts_inside)" 1
 
+
+counted() {
+    inside dmioctl statistics alice --json | jq -S '.clients[].exports, .exports[].operations, .exports[].legs[].operations'
+}
+counted >"$WORK/before"
+expect "something has been counted" jq -se '.[0] | map(.count) | add > 100' "$WORK/before"
+pid=$(property MainPID)
+inside kill -9 "$pid"
+wait_for 20 is_another "$pid"
+counted >"$WORK/after"
+expect "a kill changes no counter" diff "$WORK/before" "$WORK/after"
+inside systemctl restart dmiod.service
+counted >"$WORK/after"
+expect "nor does a restart" diff "$WORK/before" "$WORK/after"
+inside systemctl stop dmiod.service
+inside systemctl start dmiod.service
+counted >"$WORK/after"
+expect "nor a stop, with which the service manager lets go what it kept" diff "$WORK/before" "$WORK/after"
 expect "it stops" inside systemctl stop dmiod.socket dmiod.service
 expect_eq "and nothing is mounted" "$(mounts_inside)" 0
