@@ -8,14 +8,15 @@ require_root
 require_fuse
 require_cmd socat jq setpriv prlimit fio
 
-# What the kernel makes of PR_SET_IO_FLUSHER: bits of the ninth field of stat, or nothing.
+# What the kernel makes of PR_SET_IO_FLUSHER: PF_LOCAL_THROTTLE and PF_MEMALLOC_NOIO in the ninth field of
+# stat, or nothing.
 mask=$(python3 -c '
 import ctypes
 def flags():
     return int(open("/proc/self/stat").read().rsplit(")", 1)[1].split()[6])
 before = flags()
 ctypes.CDLL(None).prctl(57, 1, 0, 0, 0)
-print(flags() & ~before)')
+print(flags() & ~before & 0x180000)')  # not: that a capability has been used
 locked_kib() {
     awk '$1 == "VmLck:" { print $2 }' "/proc/$DMIOD_PID/status"
 }
@@ -105,3 +106,30 @@ open_client alice 4096
 create_export alice vol "$(make_image 1M a.img):0+1024" >/dev/null
 expect "it works all the same" dd if=/dev/zero of="$MOUNT/alice/vol" bs=64k count=8 conv=notrunc status=none
 expect "it stops, too" stop_dmiod
+
+# --- a user who has that right and no other, as by AmbientCapabilities=
+if [ "$mask" = 0 ] || ! as_nobody test -w /dev/fuse || ! command -v fusermount3 >/dev/null; then
+    skip_case "the right is given back: needs CAP_SYS_RESOURCE, fusermount3, and /dev/fuse for everybody"
+    exit 0
+fi
+cat >"$WORK/dmiod-of-nobody" <<END
+#!/bin/sh
+exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=+sys_resource --ambient-caps=+sys_resource \
+    -- env XDG_RUNTIME_DIR="$WORK/nobody" "$DMIOD_REAL" --user "\$@"
+END
+chmod +x "$WORK/dmiod-of-nobody"
+mkdir -p "$WORK/nobody/mnt"
+chown -R 65534 "$WORK/nobody"
+MOUNT=$WORK/nobody/mnt CONTROL=$WORK/nobody/control STATE=$WORK/nobody/state
+: >"$WORK/dmiod.log"
+DMIOD=$WORK/dmiod-of-nobody start_dmiod
+expect_eq "it runs as nobody" "$(awk '$1 == "Uid:" { print $2 }' "/proc/$DMIOD_PID/status")" 65534
+for task in "/proc/$DMIOD_PID"/task/*; do
+    flags=$(sed 's/.*) //' "$task/stat" | cut -d' ' -f7)
+    expect "$(cat "$task/comm") is an IO flusher" [ $((flags & mask)) = "$mask" ]
+    for set in CapInh CapPrm CapEff CapAmb; do
+        expect_eq "and has nothing in $set" "$(awk -v set="$set:" '$1 == set { print $2 }' "$task/status")" 0000000000000000
+    done
+done
+expect_not "nothing is said about it" grep -q 'IO flusher\|CAP_SYS_RESOURCE' "$WORK/dmiod.log"
+expect "it stops" stop_dmiod

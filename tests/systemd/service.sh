@@ -28,6 +28,12 @@ for set in CapInh CapPrm CapEff CapBnd CapAmb; do
 done
 expect_eq "it gets no new privileges" "$(status_of NoNewPrivs)" 1
 expect_eq "its system calls are filtered" "$(status_of Seccomp)" 2
+if has_shadow_memory "$DMIOD" || ! inside grep -q 'Max locked memory *unlimited' "/proc/$pid/limits"; then
+    skip_case "its memory is locked: not a sanitizer's, and not where LimitMEMLOCK= is denied"
+else
+    expect "its memory is locked" [ "$(status_of VmLck)" -gt 0 ]
+fi
+expect_match "that it is no IO flusher is in the journal" "$(journal)" "*Not an IO flusher*CAP_SYS_RESOURCE*"
 expect_not "its view of the file system is not ours" inside \
     sh -c "[ \"\$(readlink /proc/$pid/ns/mnt)\" = \"\$(readlink /proc/1/ns/mnt)\" ]"
 expect_eq "the state directory is its own" "$(inside stat -c %U:%a /var/lib/dmiod)" dmiod:700

@@ -4,6 +4,7 @@
 # Inside the machine: what depends on the kernel, on the oldest one that we support.
 set -u
 cd /dmio
+chmod 666 /dev/fuse # as everywhere else
 echo "# kernel $(uname -r)"
 failed=0
 run() {
@@ -20,7 +21,7 @@ run_test() {
     fi
 }
 
-for script in "${@:-export-files start-and-stop cache holes outlive kill-old-kernel}"; do
+for script in "${@:-export-files start-and-stop cache holes outlive kill-old-kernel memory-pressure}"; do
     for name in $script; do run_test "$name"; done
 done
 exit $failed

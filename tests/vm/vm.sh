@@ -8,24 +8,36 @@
 # taken from the host. Inside it is root, /dmio is the checkout, and the script's exit status is this
 # one's. The kernel comes from the package archive, once, into the build folder.
 #
-# VM_MEMORY is its memory (768M), VM_TIMEOUT how long it may take (900 s).
+# What a script wants otherwise stands in it, in lines like "# VM_MEMORY=768M", for these:
+#   VM_MEMORY    the memory of the machine
+#   VM_DISK      the size of an empty disk, /dev/vda; 0: none
+#   VM_TIMEOUT   how many seconds it may take
+# The environment goes before that.
 set -eu -o pipefail
 . "$(dirname "$0")/../lib/common.sh"
 
 name=$1
+# setting VARIABLE DEFAULT
+setting() {
+    local written
+    written=$(sed -n "s/^# $1=\\([0-9A-Z]*\\)\$/\\1/p" "$DMIO_SOURCE/tests/vm/$name.sh")
+    declare -g "$1=${!1:-${written:-$2}}"
+}
+setting VM_MEMORY 768M
+setting VM_DISK 0
+setting VM_TIMEOUT 900
 cache=$DMIO_BUILD/vm
 # What the scripts need inside.
 packages=(bash coreutils diffutils findutils mawk grep sed util-linux util-linux-extra mount procps kmod
     e2fsprogs fuse3 jq socat fio libnbd-bin nbdkit python3.11-minimal attr)
-modules=(fuse loop overlay virtio_rng)
+modules=(fuse loop overlay virtio_rng virtio_pci virtio_blk)
 
 require_cmd qemu-system-x86_64 cpio busybox dpkg-deb apt-get
 [ "$(uname -m)" = x86_64 ] || skip "the machine is an x86-64 one"
 
-# The kernel of this release, whatever the host runs.
+# The kernel of this release, whatever the host runs; once for all who want it at the same time.
 fetch_kernel() {
     local package
-    mkdir -p "$cache"
     package=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | awk '/Depends: linux-image/ { print $2; exit }')
     [ -n "$package" ] || skip "the package archive has no kernel linux-image-cloud-amd64"
     (cd "$cache" && apt-get -q -o APT::Sandbox::User=root download "$package" >"$WORK/download.log" 2>&1) ||
@@ -34,10 +46,14 @@ fetch_kernel() {
     rm "$cache/$package"_*.deb
 }
 
+mkdir -p "$cache"
+exec {lock}>"$cache/lock"
+flock "$lock"
 [ -d "$cache/kernel/boot" ] || fetch_kernel
 kernel=$(echo "$cache"/kernel/boot/vmlinuz-*)
 version=${kernel##*/vmlinuz-}
 [ -e "$cache/kernel/lib/modules/$version/modules.dep" ] || depmod -b "$cache/kernel" "$version"
+exec {lock}>&-
 
 # --- what is inside
 root=$WORK/root
@@ -105,9 +121,14 @@ chmod +x "$root/init"
 (cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) >"$WORK/initrd"
 
 # --- and off it goes
-timeout -k 5 "${VM_TIMEOUT:-900}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 1 \
-    -m "${VM_MEMORY:-768M}" -nographic -nodefaults -no-user-config -serial stdio -no-reboot \
-    -kernel "$kernel" -initrd "$WORK/initrd" -append 'console=ttyS0 panic=-1 quiet loglevel=3' \
+disk=()
+if [ "$VM_DISK" != 0 ]; then
+    truncate -s "$VM_DISK" "$WORK/disk"
+    disk=(-drive "file=$WORK/disk,format=raw,if=virtio,cache=unsafe")
+fi
+timeout -k 5 "$VM_TIMEOUT" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 1 \
+    -m "$VM_MEMORY" "${disk[@]}" -nographic -nodefaults -no-user-config -serial stdio -no-reboot \
+    -kernel "$kernel" -initrd "$WORK/initrd" -append 'console=ttyS0 rootfstype=ramfs panic=-1 quiet loglevel=3' \
     </dev/null 2>&1 | sed -u 's,\r,,g' | tee "$WORK/console" | grep --line-buffered -v '^vm: status ' || true
 status=$(sed -n 's/^vm: status //p' "$WORK/console")
 [ -n "$status" ] || fail "the machine did not get to the end"
