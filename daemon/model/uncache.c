@@ -9,7 +9,7 @@
 /* How precisely the time of the latest write is known: not every write has to tell all threads. */
 #define WROTE_USEC (UNCACHE_IDLE_USEC / 8)
 /* So much is done between two looks at the clock. */
-#define STEP_SECTORS ((sector_t)(UINT64_C(4) << 20) / DMIO_SECTOR_SIZE)
+#define STEP_SECTORS ((sector_t)(UINT64_C(16) << 20) / DMIO_SECTOR_SIZE)
 
 /* Returns how many bytes there were. Errors are for whoever flushes to hear. */
 static uint64_t uncache_leg(const struct export *export, const struct leg *leg, uint64_t deadline)
