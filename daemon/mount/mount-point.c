@@ -27,17 +27,14 @@
 /* How long a mount is given to answer before it counts as alive but not served. */
 #define PROBE_TIMEOUT_MS 100
 
+/* How often it is looked whether one that nobody can serve makes the question wait. */
+#define PROBE_INTERVAL_MS 2
+
 /*
  * How long whoever held the descriptor may take to let go of it, the kernel included: what a killed
  * process had given to a ring is taken apart after the process has gone.
  */
 #define RELEASE_USEC (UINT64_C(3) * 1000 * 1000)
-/* How often it is looked whether one that nobody can serve makes the question wait. */
-#define PROBE_INTERVAL_MS 2
-
-/* A process that was killed has its descriptors until the kernel is done with the last of its
- * threads. */
-#define UNSERVED_TRIES 20
 
 /* Killed daemons may have left several mounts, one on top of the other. */
 #define DEAD_MOUNTS_MAX 64
@@ -199,8 +196,6 @@ int mount_point_look_patiently(const char *path)
 
 static int detach_dead(const char *path, bool user)
 {
-        unsigned int unserved = 0;
-
         for (int i = 0; i < DEAD_MOUNTS_MAX; i++) {
                 int r;
 
@@ -214,8 +209,6 @@ static int detach_dead(const char *path, bool user)
                         log_error("Another daemon serves %s", path);
                         return -EBUSY;
                 case MOUNT_POINT_UNSERVED:
-                        if (++unserved < UNSERVED_TRIES)
-                                continue;
                         log_error("%s is mounted, and somebody who does not answer keeps it; "
                                   "unmount it first (umount -l %s)",
                                   path, path);
