@@ -12,11 +12,12 @@ require_cmd socat jq
 expect_match "--version" "$("$DMIOD" --version)" "dmiod [0-9]*.[0-9]*"
 expect_match "--help" "$("$DMIOD" --help)" "*--mount*--control*--state*--max-pages*"
 for arguments in --nothing "extra" "--queues=x" "--queues=99999" "--backend=punchcards" "--log-level=loud" \
-    "--max-pages=-1" "--m=$MOUNT" "--config=" "--mount" "--user=x" "-u"; do
+    "--max-pages=-1" "--m=$MOUNT" "--config=" "--user=x" "-u"; do
     # shellcheck disable=SC2086 # words
     expect_not "\"$arguments\" is refused" timeout 10 "$DMIOD" $arguments --config=/dev/null \
         --mount="$MOUNT" --control="$CONTROL" --state="$STATE"
 done
+expect_not "an option without its value is refused" timeout 10 "$DMIOD" --config=/dev/null --mount
 expect_eq "an abbreviation that is unique" "$("$DMIOD" --vers)" "$("$DMIOD" --version)"
 full() {
     "$DMIOD" "$1" >/dev/full
