@@ -54,17 +54,25 @@ static bool thread_is_full(const struct queue_thread *thread)
         return true;
 }
 
+static bool thread_reserve_more(struct queue_thread *thread)
+{
+        unsigned int n = MAX(thread->extra_pages, (unsigned int)DMIO_POOL_CHUNK_PAGES);
+
+        n = MIN(n, PARKED_PAGES_MAX - thread->extra_pages);
+        if (dm_io_client_get(thread->mount->io, n) < 0)
+                return false;
+        thread->extra_pages += n;
+        return true;
+}
+
 void queue_thread_look_at_stall(struct queue_thread *thread, uint64_t now)
 {
-        if (!thread_is_full(thread)) {
+        if (!thread_is_full(thread))
                 thread->stalled_usec = 0;
-        } else if (thread->stalled_usec == 0) {
+        else if (thread->stalled_usec == 0)
                 thread->stalled_usec = now;
-        } else if (now - thread->stalled_usec >= STALL_USEC &&
-                   dm_io_client_get(thread->mount->io, DMIO_POOL_CHUNK_PAGES) == 0) {
-                thread->extra_pages += DMIO_POOL_CHUNK_PAGES;
+        else if (now - thread->stalled_usec >= STALL_USEC && thread_reserve_more(thread))
                 thread->stalled_usec = 0;
-        }
 }
 
 /* For how long the thread may sleep, in microseconds, or -1. */

@@ -38,11 +38,13 @@ struct transfer;
  * go on receiving for the other clients. They are there from the start, because nobody's writes may
  * make the daemon larger; when they are used up, windows stay empty until a payload has moved on.
  *
- * Only if that does not happen for a while, because a device hangs, more are reserved, a chunk at a
- * time and up to an end, for the sake of the other clients; and put back when nothing is parked.
+ * Only if that does not happen for a while, because a device hangs, more are reserved for the sake
+ * of the other clients, twice as many each time; and put back when nothing is parked. They end
+ * where the kernel's own limit on asynchronous requests lets one client have no more, and 64
+ * writers that wait for their writes.
  */
 #define PARKED_PAGES 2048
-#define PARKED_PAGES_MAX 8192
+#define PARKED_PAGES_MAX ((SESSION_MAX_BACKGROUND + 64) * (SESSION_MAX_WRITE / 4096))
 #define STALL_USEC 500000
 /* What a thread wants to reserve for both, and the least that it can work with. */
 #define THREAD_PAGES (WINDOWS * WINDOW_PAGES + PARKED_PAGES)

@@ -37,8 +37,7 @@
          FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES | FUSE_INIT_EXT |                  \
          INIT_DIRECT_IO_ALLOW_MMAP | INIT_HAS_RESEND)
 
-/* Asynchronous requests that the kernel has under way at once, and where it begins to hesitate. */
-#define MAX_BACKGROUND 256
+/* Where the kernel begins to hesitate. */
 #define CONGESTION_THRESHOLD 192
 
 /*
@@ -56,7 +55,7 @@ void session_op_init(void *userdata, struct fuse_conn_info *conn)
         const struct queue_thread *thread = userdata;
 
         conn->max_write = SESSION_MAX_WRITE;
-        conn->max_background = MAX_BACKGROUND;
+        conn->max_background = SESSION_MAX_BACKGROUND;
         conn->congestion_threshold = CONGESTION_THRESHOLD;
         conn->want &= ~(unsigned int)(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA);
         if (thread->session.fusermount)

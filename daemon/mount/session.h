@@ -38,6 +38,10 @@ struct session {
         const struct fuse_init_in *init; /* while INIT is being answered */
 };
 
+/* Asynchronous requests that the kernel has under way at once; the others wait, whoever's they are.
+ */
+#define SESSION_MAX_BACKGROUND 256U
+
 #define SESSION_NULL                                                                               \
         {                                                                                          \
                 .fd = -EBADF                                                                       \
