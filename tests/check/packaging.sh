@@ -21,7 +21,7 @@ ok "debian/libdmio1.symbols has the symbols of libdmio.map"
 
 # The purge removes by name, because somebody may keep an image in the state folder.
 if [ -e "$DMIO_SOURCE/daemon/state/folder.h" ]; then
-    sed -n 's/^#define FOLDER_[A-Z_]* "\(.*\)"$/\1/p' "$DMIO_SOURCE/daemon/state/folder.h" >"$WORK/names"
+    sed -n 's/^#define FOLDER_[A-Z_]* "\([^"]*\)".*/\1/p' "$DMIO_SOURCE/daemon/state/folder.h" >"$WORK/names"
     expect "the state folder has files" test -s "$WORK/names"
     while read -r name; do
         expect "the purge removes $name" grep -qF "\"\$state/$name\"" "$debian/dmiod.postrm"
