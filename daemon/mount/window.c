@@ -388,7 +388,9 @@ void queue_thread_put_slot(struct queue_thread *thread, struct memory_slot *slot
                         continue;
                 window->without_slot = false;
                 thread->n_without_slot--;
-                window_receive(window);
+                /* A thread that is taking over looks again by itself. */
+                if (!thread->resuming)
+                        window_receive(window);
                 return;
         }
 }

@@ -123,6 +123,8 @@ class Supervisor:
             if self.stopping or (status == 0 and not self.restarting):
                 break
             self.restarting = False
+            if os.WIFSIGNALED(status):
+                print('supervisor: ended by signal', os.WTERMSIG(status), file=sys.stderr, flush=True)
             if os.WIFEXITED(status) and status != 0:
                 time.sleep(RETRY_SEC)
         for _, fd in self.store:

@@ -36,9 +36,15 @@ kill_dmiod() {
     wait_for 20 pid_is_another "$pid"
 }
 
+# No signal that a daemon brings upon itself: another one has taken its place, and nobody has noticed.
+has_crashed() {
+    grep -E 'supervisor: ended by signal (4|6|7|8|11)$' "$WORK/dmiod.log"
+}
+
 # The supervisor ends it, and the mount is gone.
 stop_supervised() {
     local status=0 pid=$DMIOD_PID
+    ! has_crashed || fail "dmiod has crashed"
     kill -TERM "$pid"
     wait_for 30 process_is_gone "$pid"
     DMIOD_PID=
