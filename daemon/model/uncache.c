@@ -76,7 +76,7 @@ void uncache_init(struct uncache *uncache)
         uncache->task.fn = uncache_begin;
 }
 
-void uncache_wrote(struct export *export, uint64_t now)
+void uncache_writing(struct export *export, uint64_t now)
 {
         struct uncache *uncache = &export->uncache;
         uint64_t before = atomic_load_explicit(&uncache->wrote_usec, memory_order_relaxed);

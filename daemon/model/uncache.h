@@ -35,5 +35,8 @@ struct uncache {
 
 void uncache_init(struct uncache *uncache);
 
-/* A write has come, at @now (CLOCK_MONOTONIC). Any thread, in the bracket of an operation. */
-void uncache_wrote(struct export *export, uint64_t now);
+/*
+ * A write has come, or somebody has opened the file to write, at @now (CLOCK_MONOTONIC). Any thread
+ * that has a reference.
+ */
+void uncache_writing(struct export *export, uint64_t now);

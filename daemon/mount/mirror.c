@@ -393,7 +393,7 @@ static void mirror_begin(struct transfer *transfer, enum dm_io_op op, uint64_t o
         mirror->length = length;
         mirror->may_undo = false;
         if (op == DM_IO_WRITE)
-                uncache_wrote(transfer->export, transfer->now_usec);
+                uncache_writing(transfer->export, transfer->now_usec);
         slots_fill(transfer);
 }
 

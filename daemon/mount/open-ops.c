@@ -14,6 +14,7 @@
 #include "mount/ops.h"
 #include "mount/request.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 
 /* The text of a .status as it is now for who asks. */
 static int open_status(struct mount *mount, const struct open_origin *origin,
@@ -60,6 +61,8 @@ static int open_export(struct mount *mount, struct export *export, bool writing,
         if (r < 0) {
                 export_close(export);
                 export_unref(export);
+        } else if (writing) {
+                uncache_writing(export, now_usec());
         }
         return r;
 }
