@@ -36,9 +36,9 @@ kill_dmiod() {
     wait_for 20 pid_is_another "$pid"
 }
 
-# No signal that a daemon brings upon itself: another one has taken its place, and nobody has noticed.
+# By a signal that nobody has sent: another daemon has taken its place, and nobody has noticed.
 has_crashed() {
-    grep -E 'supervisor: ended by signal (4|6|7|8|11)$' "$WORK/dmiod.log"
+    grep -E 'supervisor: ended by signal (4|7|8|11)$' "$WORK/dmiod.log"
 }
 
 # The supervisor ends it, and the mount is gone.
