@@ -322,7 +322,8 @@ else:
     expect_rss('what they leave unread', BUFFERS // 1024 + 8192, rss)
     close(more)
 wait_for('those that never read are dropped', lambda: daemon_fds() <= fds, limit=60)
-expect('and the log says why', dropped('does not read its answer') >= len(deaf))
+# On a slow machine some have too much unread first.
+expect('and the log says why', dropped('does not read its answer') + dropped('bytes unread') >= len(deaf))
 close(deaf)
 all_gone('all of them')
 if not sanitized():
