@@ -88,6 +88,14 @@ works() {
     done
 }
 
+# Of the daemon, with what it has mapped of the files that are kept for it; in KiB.
+memory_of() {
+    sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB$/\1/p' "/proc/$1/status"
+}
+mounts_here() {
+    grep -c " $WORK/" /proc/self/mountinfo
+}
+
 # A while of work, of different lengths: killed in the middle of whatever is going on.
 sleep 0.5
 for ((i = 0; i < kills; i++)); do
@@ -112,6 +120,8 @@ for ((i = 0; i < kills; i++)); do
         DMIOD=$(dmiod_pid)
         fds=$(find "/proc/$DMIOD/fd" -mindepth 1 -maxdepth 1 | wc -l)
         kept=$(find "/proc/$DMIOD_PID/fd" -mindepth 1 -maxdepth 1 | wc -l)
+        memory=$(memory_of "$DMIOD")
+        mounts=$(mounts_here)
     fi
 done
 kill -TERM $pauses
@@ -143,6 +153,14 @@ expect "the daemon has no more descriptors than before" no_more_than \
     "$(find "/proc/$now/fd" -mindepth 1 -maxdepth 1 | wc -l)" "$((fds + 2))"
 expect "and no more are kept for it" no_more_than \
     "$(find "/proc/$DMIOD_PID/fd" -mindepth 1 -maxdepth 1 | wc -l)" "$((kept + 2))"
+
+if has_shadow_memory "$DMIO_BUILD/daemon/dmiod"; then
+    skip_case "memory: with a sanitizer it says nothing"
+else
+    expect "nor does it take more memory ($memory KiB then, $(memory_of "$now") now)" no_more_than \
+        "$(memory_of "$now")" $((memory + 8192))
+fi
+expect_eq "there are as many mounts" "$(mounts_here)" "$mounts"
 
 expect "umount" umount "$WORK/fs"
 wait_for 20 loop_is_idle "$loop"
