@@ -41,7 +41,7 @@ mkdir -m 1777 "$REPORTS"
 export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$REPORTS/address
 # Where two are in one program, the one that starts last decides where both report.
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}log_path=$REPORTS/undefined
-export TSAN_OPTIONS=${TSAN_OPTIONS:+$TSAN_OPTIONS:}log_path=$REPORTS/thread
+export TSAN_OPTIONS=${TSAN_OPTIONS:+$TSAN_OPTIONS:}log_path=$REPORTS/thread:suppressions=$TEST_LIB/thread.supp
 SANITIZER_LINE='(ERROR|WARNING): .*Sanitizer|runtime error:'
 
 # --- reporting
