@@ -81,7 +81,8 @@ for ((i = 0; i < 6; i++)); do
 done
 expect "the file is still open" is_open
 expect_not "its reader has heard of nothing" process_is_gone $reader
-inside pkill -TERM -U 4242 -f pauses.py
+# It alone: of timeout, which has its name in its arguments, the status would be that of a signal.
+inside pkill -TERM -U 4242 -f '^python3 .*pauses.py'
 wait $reader || { cat "$WORK/pauses.log" && fail "the reader heard of it"; }
 ok "pauses: $(cat "$WORK/pauses.log")"
 expect_match "it serves" "$(as_tester dmioctl --user status --json | jq -r .mount)" $MOUNTED
