@@ -10,6 +10,7 @@
 
 #include "mount/memory-file.h"
 #include "util/cleanup.h"
+#include "util/fnv.h"
 #include "util/macros.h"
 
 /* The order of the table below. */
@@ -141,7 +142,7 @@ static int check(const struct memory_file *file, const char **ret_why)
         size_t init_size = memory_file_init(file, &init);
 
         if (init_size > MEMORY_INIT_SIZE ||
-            (init_size > 0 && file->init->sum != memory_sum(MEMORY_SUM_START, init, init_size)))
+            (init_size > 0 && file->init->sum != fnv(FNV_START, init, init_size)))
                 return refuse(ret_why, "the checksum of the INIT request is wrong");
 
         for (unsigned int queue = 0; queue < MEMORY_QUEUES; queue++) {
@@ -252,7 +253,7 @@ size_t memory_file_init(const struct memory_file *file, const void **ret)
 void memory_file_set_init(struct memory_file *file, const void *init, size_t length)
 {
         memcpy(file->init->bytes, init, length);
-        file->init->sum = memory_sum(MEMORY_SUM_START, init, length);
+        file->init->sum = fnv(FNV_START, init, length);
         file->init->size = (uint32_t)length;
         atomic_store(&section_of(file, KIND_INIT)->used, 1);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "mount/memory-layout.h"
+#include "util/fnv.h"
 #include "util/macros.h"
 
 #define MAGIC "dmiomem"
@@ -17,15 +18,6 @@
 
 _Static_assert(sizeof(struct memory_section) == 32, "no holes, all is summed up");
 _Static_assert(sizeof(struct memory_header) == 40, "no holes, all is summed up");
-
-uint64_t memory_sum(uint64_t sum, const void *data, size_t length)
-{
-        const uint8_t *p = data;
-
-        while (length-- > 0)
-                sum = (sum ^ *p++) * UINT64_C(0x100000001b3);
-        return sum;
-}
 
 /* By the size that the table says: those of others may be longer. */
 static struct memory_section *section_at(const struct memory_header *header, size_t i)
@@ -39,12 +31,12 @@ static uint64_t sum_of(const struct memory_header *header)
         const size_t after = used + sizeof(((struct memory_section *)NULL)->used);
         uint64_t sum;
 
-        sum = memory_sum(MEMORY_SUM_START, header, offsetof(struct memory_header, sum));
+        sum = fnv(FNV_START, header, offsetof(struct memory_header, sum));
         for (size_t i = 0; i < header->n_sections; i++) {
                 const char *section = (const char *)section_at(header, i);
 
-                sum = memory_sum(sum, section, used);
-                sum = memory_sum(sum, section + after, header->section_size - after);
+                sum = fnv(sum, section, used);
+                sum = fnv(sum, section + after, header->section_size - after);
         }
         return sum;
 }

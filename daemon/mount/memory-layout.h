@@ -79,10 +79,6 @@ struct memory_kind {
 
 #define MEMORY_NO_KEY UINT32_MAX
 
-/* FNV-1a: against damage, not against anybody. */
-uint64_t memory_sum(uint64_t sum, const void *data, size_t length);
-#define MEMORY_SUM_START UINT64_C(0xcbf29ce484222325)
-
 /* Of a file with these kinds: sections in their order, each on a page of its own. */
 size_t memory_layout_size(const struct memory_kind *kinds, size_t n_kinds);
 size_t memory_layout_offset(const struct memory_kind *kinds, size_t n_kinds, size_t kind);

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "mount/memory-layout.h"
+#include "util/fnv.h"
 #include "util/macros.h"
 
 #define NAMES 17
@@ -241,10 +242,10 @@ static void longer_sections_can_be_read(void **state)
                 sections[i] = (struct long_section){ section, { i, i, i } };
         }
         from.header->section_size = sizeof(*sections);
-        sum = memory_sum(MEMORY_SUM_START, from.header, offsetof(struct memory_header, sum));
+        sum = fnv(FNV_START, from.header, offsetof(struct memory_header, sum));
         for (size_t i = 0; i < from.header->n_sections; i++) {
-                sum = memory_sum(sum, &sections[i], offsetof(struct memory_section, used));
-                sum = memory_sum(sum, sections[i].more, sizeof(sections[i].more));
+                sum = fnv(sum, &sections[i], offsetof(struct memory_section, used));
+                sum = fnv(sum, sections[i].more, sizeof(sections[i].more));
         }
         assert_int_equal(memory_layout_check(from.header, from.header->size, &why), -EBADMSG);
         from.header->sum = sum;
