@@ -58,11 +58,17 @@ int dmio_device_uncache(struct block_device *bdev, sector_t sector, sector_t cou
         if (!device_is_uncached(bdev) || count == 0)
                 return 0;
 
-        /* Only what is clean can go; and what was dirty is safe in any case. */
+        /*
+         * Only what is clean can go; and what was dirty is safe in any case. The kernel tells each
+         * descriptor once of what could not be written back: a flush would not hear of it any more.
+         */
         if (sync_file_range(bdev->fd, offset, length,
                             SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-                                    SYNC_FILE_RANGE_WAIT_AFTER) < 0)
-                return -errno;
+                                    SYNC_FILE_RANGE_WAIT_AFTER) < 0) {
+                r = -errno;
+                atomic_fetch_add(&bdev->flush_failures, 1);
+                return r;
+        }
         r = posix_fadvise(bdev->fd, offset, length, POSIX_FADV_DONTNEED);
         return -r;
 }

@@ -119,7 +119,8 @@ uint64_t dmio_device_cached(struct block_device *bdev, sector_t sector, sector_t
  * waited for, then all is forgotten that nobody has mapped or writes to meanwhile. What the kernel
  * keeps in one piece with bytes outside (of up to some MiB) may stay. No data changes; this is not
  * a flush. Returns 0, also where dmio_device_cached() can tell nothing; or -EIO,
- * -ENOSPC, -EDQUOT if not all could be written back. May block for as long as the device does.
+ * -ENOSPC, -EDQUOT if not all could be written back, which dmio_device_flush_failures() counts as
+ * well, because no flush will tell of it. May block for as long as the device does.
  */
 int dmio_device_uncache(struct block_device *bdev, sector_t sector, sector_t count);
 

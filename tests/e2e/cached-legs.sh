@@ -70,4 +70,16 @@ dd if="$a" of=/dev/null bs=1M status=none
 before=$(cached_of "$a")
 dd if="$MOUNT/alice/image" of=/dev/null bs=1M iflag=direct status=none
 expect_eq "reads leave it" "$(cached_of "$a")" "$before"
+# What cannot be written back is lost, and the next flush says so, as if it had met it itself.
+mkdir "$WORK/full"
+mount -t tmpfs -o size=2m tmpfs "$WORK/full"
+truncate -s 16M "$WORK/full/c"
+c=$(make_loop "$WORK/full/c")
+"$DMIOCTL" --control="$CONTROL" export create alice/full "$c:0+32768" >/dev/null
+dd if="$WORK/data" of="$c" bs=1M count=8 status=none
+exec 7<>"$MOUNT/alice/full"
+wait_for 20 has_at_most "$c" $((7 * mib))
+expect_errno "a flush tells of what could not be written back" "Input/output error" python3 -c 'import os
+os.fsync(7)'
+exec 7>&-
 stop_dmiod
